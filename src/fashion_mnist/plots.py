@@ -1,0 +1,1105 @@
+"""Every figure of the study: functions take arrays and return a Matplotlib Figure.
+
+One style sheet (`use_style`) serves them all. Images are drawn dark on white (`gray_r`), pixel by pixel and without
+ticks. Ten classes are too many for colour alone, so points carry a marker of their own or the class name stands in the
+cluster. Nothing here reads files, trains or imports the rest of the package; names of classes are an argument.
+
+Figures are made with pyplot, so a notebook shows them; a program that makes many closes each with `plt.close(fig)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.ndimage import gaussian_filter
+
+# Paul Tol's "muted" scheme, its pale grey replaced by a dark one; in class order, so that the garments that are easily
+# confused (T-shirt, pullover, dress, coat, shirt) get the colours that are furthest apart.
+CLASS_COLOURS = (
+    "#88CCEE",  # T-shirt/top
+    "#332288",  # Trouser
+    "#DDCC77",  # Pullover
+    "#AA4499",  # Dress
+    "#117733",  # Coat
+    "#999933",  # Sandal
+    "#CC6677",  # Shirt
+    "#44AA99",  # Sneaker
+    "#4D4D4D",  # Bag
+    "#882255",  # Ankle boot
+)
+CLASS_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
+
+# Okabe and Ito's scheme without its yellow, which is too pale for lines on white.
+RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+RIGHT, WRONG = "#0072B2", "#D55E00"
+
+STYLE = {
+    "figure.figsize": (8.0, 4.5),
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 120,
+    "font.family": "DejaVu Sans",  # ships with Matplotlib, so figures are the same on every machine
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "axes.prop_cycle": plt.cycler(color=RUN_COLOURS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.8,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "image.cmap": "gray_r",
+    "image.interpolation": "nearest",
+}
+
+_HALO = (withStroke(linewidth=3, foreground="white"),)
+
+
+def use_style() -> None:
+    """Apply the study's style to every figure made afterwards in this process."""
+    plt.rcParams.update(STYLE)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def class_balance(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Images of each class in each split, as bars (number) over pies (share).
+
+    Parameters
+    ----------
+    counts : mapping of split name to ndarray, shape (classes,)
+        Number of images of each class.
+    class_names : sequence of str, length classes
+
+    Returns
+    -------
+    Figure
+        Two axes a split: bars in the upper row, the pie below.
+
+    Raises
+    ------
+    ValueError
+        If `counts` is empty, or a split does not have one count a class.
+    """
+    columns = len(_filled(counts, "counts"))
+    colours = _colours(class_names)
+    figure, axes = plt.subplots(2, columns, figsize=(8, 5.8), squeeze=False, height_ratios=(1.15, 1))
+    for (split, values), bars, pie in zip(counts.items(), axes[0], axes[1], strict=True):
+        values = _one_a_class(values, class_names, f"counts[{split!r}]")
+        bars.barh(range(len(values)), values, color=colours)
+        bars.set_yticks(range(len(values)), class_names if bars is axes[0, 0] else [])
+        bars.invert_yaxis()
+        bars.grid(axis="y", visible=False)
+        bars.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        bars.set_title(f"{split}: {int(values.sum()):,} images")
+        bars.set_xlabel("Images")
+        pie.pie(
+            values,
+            labels=list(class_names),
+            colors=colours,
+            startangle=90,
+            counterclock=False,
+            labeldistance=1.08,
+            textprops={"fontsize": 7.5},
+            wedgeprops={"edgecolor": "white", "linewidth": 0.8},
+        )
+    return figure
+
+
+def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], columns: int = 12) -> Figure:
+    """The first images of each class, one row a class.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), values 0 to 255
+    labels : ndarray of int, shape (n,)
+    class_names : sequence of str
+    columns : int
+        Images a class; a class with fewer leaves the rest of its row empty.
+
+    Returns
+    -------
+    Figure
+    """
+    images, labels = _images_and_labels(images, labels, class_names)
+    blank = np.full((columns, *images.shape[1:]), np.nan)
+    rows = []
+    for label in range(len(class_names)):
+        found = images[labels == label][:columns]
+        row = blank.copy()
+        row[: len(found)] = found
+        rows.append(row)
+    figure, axis = plt.subplots(figsize=(8, 0.4 + 7.0 * len(class_names) / columns))
+    _mosaic(axis, np.concatenate(rows), columns, row_names=class_names)
+    return figure
+
+
+def mean_and_spread(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Mean and standard deviation of every pixel, for each class.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), values 0 to 255
+    labels : ndarray of int, shape (n,)
+        Every class must occur.
+    class_names : sequence of str
+
+    Returns
+    -------
+    Figure
+        Means above, standard deviations below; each half with a scale of its own.
+
+    Raises
+    ------
+    ValueError
+        If a class has no image.
+    """
+    images, labels = _images_and_labels(images, labels, class_names)
+    missing = [name for label, name in enumerate(class_names) if not np.any(labels == label)]
+    if missing:
+        raise ValueError(f"labels: no image of {', '.join(missing)}; a mean needs at least one image a class")
+    groups = [images[labels == label].astype(np.float32) for label in range(len(class_names))]
+    columns = (len(groups) + 1) // 2
+    figure, axes = plt.subplots(2, 1, figsize=(8, 7.6))
+    for axis, title, pictures in (
+        (axes[0], "Mean", np.stack([group.mean(axis=0) for group in groups])),
+        (axes[1], "Spread (standard deviation)", np.stack([group.std(axis=0) for group in groups])),
+    ):
+        picture = _mosaic(axis, pictures, columns, captions=class_names, high=float(pictures.max()))
+        axis.set_title(title, pad=18)
+        figure.colorbar(picture, ax=axis, label="Grey levels", shrink=0.9, pad=0.02)
+    return figure
+
+
+def pixel_statistics(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """How dark pixels are overall, and how much ink the images of each class hold.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), dtype uint8
+    labels : ndarray of int, shape (n,)
+    class_names : sequence of str
+
+    Returns
+    -------
+    Figure
+        Left the share of pixels at each intensity (logarithmic), right a box a class: the mean intensity of its images,
+        whiskers from the 5th to the 95th percentile.
+    """
+    images, labels = _images_and_labels(images, labels, class_names)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4), width_ratios=(1, 1.15))
+    share = np.bincount(images.astype(np.uint8).ravel(), minlength=256) / images.size
+    left.stairs(share, np.arange(257), fill=True, color=RUN_COLOURS[0])
+    left.set(yscale="log", xlim=(0, 256), xticks=(0, 64, 128, 192, 255))
+    left.set_xlabel("Pixel intensity (0 background, 255 darkest)")
+    left.set_ylabel("Share of pixels")
+    left.set_title("Intensities of all pixels")
+    left.annotate(
+        f"{share[0]:.0%} are 0", (0.5, share[0]), xytext=(8, -2), textcoords="offset points", va="top", fontsize=9
+    )
+
+    ink = images.reshape(len(images), -1).mean(axis=1)
+    boxes = right.boxplot(
+        [ink[labels == label] for label in range(len(class_names))],
+        orientation="horizontal",
+        whis=(5, 95),
+        showfliers=False,
+        patch_artist=True,
+        widths=0.65,
+        medianprops={"color": "black", "linewidth": 1.5},
+    )
+    for box, colour in zip(boxes["boxes"], _colours(class_names), strict=True):
+        box.set(facecolor=colour, edgecolor="#333333")
+    right.set_yticks(range(1, len(class_names) + 1), class_names)
+    right.invert_yaxis()
+    right.grid(axis="y", visible=False)
+    right.set_xlabel("Mean intensity of an image (grey levels)")
+    right.set_title("Ink by class")
+    return figure
+
+
+def image_pairs(
+    first: np.ndarray, second: np.ndarray, captions: Sequence[str], row_names: Sequence[str] = ("First", "Second")
+) -> Figure:
+    """Pairs of images one above the other, to compare by eye.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), values 0 to 255
+    captions : sequence of str, length n
+        Text above each pair.
+    row_names : sequence of two str
+
+    Returns
+    -------
+    Figure
+    """
+    first, second = _images(first, "first"), _images(second, "second")
+    if first.shape != second.shape:
+        raise ValueError(
+            f"first has shape {first.shape} and second {second.shape}; pass as many of one as of the other"
+        )
+    _same_length(captions, first, "captions", "images")
+    figure, axis = plt.subplots(figsize=(8, 0.7 + 2 * 7.2 / len(first)))
+    _mosaic(axis, np.concatenate([first, second]), len(first), row_names=row_names)
+    for column, caption in enumerate(captions):
+        axis.text(_centre(column), -2, caption, ha="center", va="bottom", fontsize=8, linespacing=1.15)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Projections
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def pca_spectrum(ratios: np.ndarray, marks: Sequence[float] = (0.8, 0.9, 0.95, 0.99)) -> Figure:
+    """Variance explained by each principal component, and by the first k together.
+
+    Parameters
+    ----------
+    ratios : ndarray, shape (components,), values 0 to 1
+        Share of the variance of each component, largest first.
+    marks : sequence of float between 0 and 1
+        Shares whose component count is marked; one that all components together do not reach is left out.
+
+    Returns
+    -------
+    Figure
+        Left individual, right cumulative.
+    """
+    ratios = np.asarray(ratios, dtype=float)
+    if ratios.ndim != 1 or len(ratios) == 0:
+        raise ValueError(f"ratios has shape {ratios.shape}; expected one share a component, shape (components,)")
+    number = np.arange(1, len(ratios) + 1)
+    cumulative = np.cumsum(ratios)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8))
+    left.plot(number, ratios, color=RUN_COLOURS[0])
+    left.set(xscale="log", yscale="log", xlabel="Component", ylabel="Share of variance", title="Each component")
+    # The last components explain next to nothing; without a floor they would take up most of the axis.
+    left.set_ylim(bottom=max(1e-6, ratios[ratios > 0].min() / 2))
+
+    right.plot(number, cumulative, color=RUN_COLOURS[0])
+    right.set(ylim=(0, 1.05), xlabel="Components kept", ylabel="Share of variance", title="Together")
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    for mark in marks:
+        if mark > cumulative[-1] + 1e-9:
+            continue
+        count = min(int(np.searchsorted(cumulative, mark)) + 1, len(ratios))
+        right.plot([count], [mark], "o", color=RUN_COLOURS[1], markersize=5)
+        right.annotate(f"{mark:.0%}: {count}", (count, mark), xytext=(5, -11), textcoords="offset points", fontsize=9)
+    return figure
+
+
+def projection_2d(
+    points: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    axis_names: Sequence[str] = ("Component 1", "Component 2"),
+) -> Figure:
+    """Points in the plane, a colour and a marker a class, each name where its class prevails.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 2)
+        A few thousand at most; more hide one another.
+    labels : ndarray of int, shape (n,)
+    class_names : sequence of str, at most ten
+    axis_names : sequence of two str
+
+    Returns
+    -------
+    Figure
+    """
+    points, labels = _points_and_labels(points, labels, class_names, 2)
+    figure, axis = plt.subplots(figsize=(8, 6))
+    for label, colour in enumerate(_colours(class_names)):
+        chosen = points[labels == label]
+        axis.scatter(
+            *chosen.T, s=14, c=colour, marker=CLASS_MARKERS[label], alpha=0.55, linewidths=0, label=class_names[label]
+        )
+    axis.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    _name_clusters(axis, points, labels, class_names)
+    return figure
+
+
+def projection_3d(
+    points: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    axis_names: Sequence[str] = ("Component 1", "Component 2", "Component 3"),
+    view: tuple[float, float] = (20, -60),
+) -> Figure:
+    """Points in space, a colour and a marker a class.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 3)
+        A few thousand at most.
+    labels : ndarray of int, shape (n,)
+    class_names : sequence of str, at most ten
+    axis_names : sequence of three str
+    view : tuple of float
+        Elevation and azimuth in degrees.
+
+    Returns
+    -------
+    Figure
+    """
+    points, labels = _points_and_labels(points, labels, class_names, 3)
+    figure = plt.figure(figsize=(8, 6.4))
+    axis = figure.add_subplot(projection="3d")
+    for label, colour in enumerate(_colours(class_names)):
+        chosen = points[labels == label]
+        axis.scatter(*chosen.T, s=10, c=colour, marker=CLASS_MARKERS[label], alpha=0.6, linewidths=0)
+    axis.view_init(*view)
+    # Matplotlib leaves a wide margin above a box in space; a flat box fills the figure better.
+    axis.set_box_aspect((4, 4, 2.8), zoom=1.0)
+    axis.set(xlabel=axis_names[0], ylabel=axis_names[1], zlabel=axis_names[2])
+    handles = _class_handles(class_names)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.3)
+    return figure
+
+
+def components(vectors: np.ndarray, ratios: np.ndarray | None = None, columns: int = 6) -> Figure:
+    """Principal components as images: where a component adds ink (brown) and where it takes it away (violet).
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (k, 784) or (k, 28, 28)
+    ratios : ndarray, shape (k,), optional
+        Share of the variance of each, written above its image.
+    columns : int
+
+    Returns
+    -------
+    Figure
+        One colour scale for all, symmetric about zero.
+    """
+    vectors = _images(_square(vectors, "vectors"), "vectors")
+    captions = [f"{k}" for k in range(1, len(vectors) + 1)]
+    if ratios is not None:
+        _same_length(ratios, vectors, "ratios", "vectors")
+        captions = [f"{k}: {ratio:.1%}" for k, ratio in enumerate(ratios, start=1)]
+    limit = float(np.abs(vectors).max())
+    rows = -(-len(vectors) // columns)
+    figure, axis = plt.subplots(figsize=(8, 0.3 + 1.42 * rows))
+    picture = _mosaic(axis, vectors, columns, captions=captions, low=-limit, high=limit, colours="PuOr_r")
+    figure.colorbar(picture, ax=axis, label="Weight", shrink=0.9, pad=0.02)
+    return figure
+
+
+def reconstructions(originals: np.ndarray, rebuilt: Mapping[int, np.ndarray], names: Sequence[str]) -> Figure:
+    """Images beside what is left of them when only k components are kept.
+
+    Parameters
+    ----------
+    originals : ndarray, shape (n, 784), (n, 28, 28) or (n, 28, 28, 1), values 0 to 255
+    rebuilt : mapping of k to ndarray of the same shape
+        Values outside 0 to 255, which a linear method yields, are drawn as the nearer of the two.
+    names : sequence of str, length n
+        Names of the rows.
+
+    Returns
+    -------
+    Figure
+        A row an image: the original, then each k in the order given.
+    """
+    stacks = [_images(_square(originals, "originals"), "originals")]
+    for k, images in _filled(rebuilt, "rebuilt").items():
+        images = _images(_square(images, f"rebuilt[{k}]"), f"rebuilt[{k}]")
+        if images.shape != stacks[0].shape:
+            raise ValueError(f"rebuilt[{k}] has shape {images.shape}, the originals {stacks[0].shape}; they must agree")
+        stacks.append(images)
+    _same_length(names, stacks[0], "names", "originals")
+    columns = len(stacks)
+    figure, axis = plt.subplots(figsize=(8, 0.5 + 6.9 * len(names) / columns))
+    # (stack, image) to (image, stack): a row of the mosaic is one image
+    _mosaic(axis, np.stack(stacks, axis=1).reshape(-1, *stacks[0].shape[1:]), columns, row_names=names)
+    for column, caption in enumerate(["original", *(f"k = {k}" for k in rebuilt)]):
+        axis.text(_centre(column), -2, caption, ha="center", va="bottom", fontsize=9)
+    return figure
+
+
+def embedding_map(
+    points: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    images: np.ndarray | None = None,
+    shown: np.ndarray | None = None,
+    title: str = "",
+) -> Figure:
+    """Map of all points of an embedding, class names in the clusters, some points as thumbnails.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 2)
+        Any number; they are drawn in a shuffled order, so that no class covers another, and rasterised.
+    labels : ndarray of int, shape (n,)
+    class_names : sequence of str, at most ten
+    images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), optional
+        The images behind the points; needed for thumbnails.
+    shown : ndarray of int, optional
+        Indices of the points to draw as thumbnails, framed in the colour of their class.
+    title : str
+
+    Returns
+    -------
+    Figure
+        Without axis lines: position and scale of an embedding have no meaning of their own.
+    """
+    points, labels = _points_and_labels(points, labels, class_names, 2)
+    colours = np.array(_colours(class_names))
+    order = np.random.default_rng(0).permutation(len(points))
+    figure, axis = plt.subplots(figsize=(8, 8))
+    axis.scatter(
+        *points[order].T,
+        s=float(np.clip(120_000 / len(points), 1.8, 12)),
+        c=colours[labels[order]],
+        alpha=0.7 if shown is None else 0.35,
+        linewidths=0,
+        rasterized=True,
+    )
+    axis.set_aspect("equal")
+    axis.axis("off")
+    axis.set_title(title)
+    if shown is not None:
+        if images is None:
+            raise ValueError("shown: thumbnails need the images behind the points; pass images too")
+        images = _images(images)
+        _same_length(images, points, "images", "points")
+        for index in shown:
+            thumbnail = OffsetImage(images[index], zoom=0.95, cmap="gray_r", interpolation="nearest")
+            thumbnail.image.set_clim(0, 255)
+            frame = {"edgecolor": colours[labels[index]], "linewidth": 1.8, "boxstyle": "square,pad=0.1"}
+            axis.add_artist(AnnotationBbox(thumbnail, points[index], pad=0.1, bboxprops=frame))
+        handles = [Line2D([], [], color=c, lw=4, label=n) for c, n in zip(colours, class_names, strict=False)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, columnspacing=1.5)
+    _name_clusters(axis, points, labels, class_names)
+    return figure
+
+
+def neighbour_confusion(shares: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Which classes the nearest neighbours of each class belong to.
+
+    Parameters
+    ----------
+    shares : ndarray, shape (classes, classes), values 0 to 1
+        Row i: shares of the neighbours of images of class i that belong to each class.
+    class_names : sequence of str
+
+    Returns
+    -------
+    Figure
+    """
+    shares = _square_matrix(shares, class_names, "shares")
+    figure, axis = plt.subplots(figsize=(7.6, 6.4))
+    percent = np.rint(100 * shares).astype(int)
+    texts = np.where(percent > 0, percent.astype(str), "")
+    picture = _matrix(axis, shares, texts, class_names)
+    axis.set(xlabel="Class of the neighbours", ylabel="Class of the image")
+    bar = figure.colorbar(picture, ax=axis, label="Share of neighbours (%)", shrink=0.85, pad=0.02)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training and evaluation
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def learning_curves(
+    histories: Mapping[str, Mapping[str, Sequence[float]]],
+    metrics: Sequence[str] = ("loss", "accuracy"),
+    learning_rate: bool = False,
+) -> Figure:
+    """Training (dashed) and validation (solid) metrics by epoch, one panel a metric and one colour a run.
+
+    Parameters
+    ----------
+    histories : mapping of run name to history
+        A history maps a metric to its values by epoch, the first at index 0; validation values are under
+        ``"val_" + metric`` and may be missing. Runs may differ in length.
+    metrics : sequence of str
+        Metrics to draw; accuracies, as fractions, are shown in per cent.
+    learning_rate : bool
+        Add a panel below with the learning rate of the runs that recorded ``"learning_rate"``.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If a metric is in none of the histories, or `learning_rate` was asked for and no run recorded it.
+    """
+    _filled(histories, "histories")
+    wanted = [*metrics, "learning_rate"] if learning_rate else list(metrics)
+    recorded = sorted({key for history in histories.values() for key in history})
+    for metric in wanted:
+        if metric not in recorded and f"val_{metric}" not in recorded:
+            raise ValueError(f"metrics: no history holds {metric!r}; they hold {', '.join(recorded)}")
+
+    panels = [list(metrics)] + ([["learning_rate"] * len(metrics)] if learning_rate else [])
+    figure, axes = plt.subplot_mosaic(
+        panels, figsize=(8, 5.6 if learning_rate else 3.9), height_ratios=[3, 1.2][: len(panels)]
+    )
+    for (name, history), colour in zip(histories.items(), _run_colours(histories), strict=True):
+        for metric in wanted:
+            for key, style in ((metric, "--"), (f"val_{metric}", "-")):
+                values = history.get(key)
+                if values is None or len(values) == 0:
+                    continue
+                solid = metric == "learning_rate"
+                axes[metric].plot(
+                    range(1, len(values) + 1),
+                    values,
+                    "-" if solid else style,
+                    color=colour,
+                    linewidth=1.4 if style == "--" and not solid else 2,
+                    marker="." if len(values) == 1 else None,  # one epoch has no line
+                    label=f"{name}, {'training' if key == metric else 'validation'}",
+                )
+    for metric in wanted:
+        axis = axes[metric]
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.set_xlabel("Epoch")
+        axis.set_title(metric.replace("_", " ").capitalize())
+        if "accuracy" in metric:
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if metric == "learning_rate":
+            axis.set_yscale("log")
+    handles = [Line2D([], [], color=c, lw=3, label=n) for n, c in zip(histories, _run_colours(histories), strict=True)]
+    handles += [Line2D([], [], color="#555555", ls=ls, label=n) for n, ls in (("training", "--"), ("validation", "-"))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    return figure
+
+
+def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], title: str = "") -> Figure:
+    """Confusion matrix: counts in the cells, colour by the share of the true class.
+
+    Parameters
+    ----------
+    matrix : ndarray of int, shape (classes, classes)
+        Rows are true classes, columns predicted ones, as scikit-learn gives it.
+    class_names : sequence of str
+    title : str
+
+    Returns
+    -------
+    Figure
+    """
+    figure = _confusion_panels({title: matrix}, class_names, figsize=(7.6, 6.4), columns=1, font=9)
+    return figure
+
+
+def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Confusion matrices of several models side by side, two a row.
+
+    Parameters
+    ----------
+    matrices : mapping of title to ndarray of int, shape (classes, classes)
+        Rows are true classes, columns predicted ones.
+    class_names : sequence of str
+
+    Returns
+    -------
+    Figure
+    """
+    columns = min(2, len(_filled(matrices, "matrices")))
+    rows = -(-len(matrices) // columns)
+    return _confusion_panels(matrices, class_names, figsize=(9.6, 0.6 + 4.7 * rows), columns=columns, font=7.5)
+
+
+def predictions_grid(
+    images: np.ndarray,
+    true: np.ndarray,
+    predicted: np.ndarray,
+    class_names: Sequence[str],
+    probabilities: np.ndarray | None = None,
+    columns: int = 6,
+) -> Figure:
+    """Images with the class a model predicted and, where it is wrong, the true one.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), values 0 to 255
+    true, predicted : ndarray of int, shape (n,)
+    class_names : sequence of str
+    probabilities : ndarray, shape (n,) or (n, classes), values 0 to 1, optional
+        Probability of the predicted class, or of every class.
+    columns : int
+
+    Returns
+    -------
+    Figure
+        One axes an image; right and wrong differ in symbol as well as colour.
+    """
+    images, true = _images_and_labels(images, true, class_names)
+    predicted = _labels(predicted, images, class_names, "predicted")
+    if probabilities is not None:
+        probabilities = np.asarray(probabilities)
+        _same_length(probabilities, images, "probabilities", "images")
+        if probabilities.ndim == 2:
+            probabilities = probabilities[np.arange(len(images)), predicted]
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(8, 8 * rows / columns * 1.32), squeeze=False)
+    for axis in axes.flat[len(images) :]:
+        axis.remove()
+    for index, (image, axis) in enumerate(zip(images, axes.flat, strict=False)):
+        right = true[index] == predicted[index]
+        sure = "" if probabilities is None else f" {probabilities[index]:.0%}"
+        text = f"{'✓' if right else '✗'} {class_names[predicted[index]]}{sure}"
+        if not right:
+            text += f"\ntrue: {class_names[true[index]]}"
+        _picture(axis, image)
+        axis.set_title(text, fontsize=8, fontweight="normal", loc="center", color=RIGHT if right else WRONG)
+        for spine in axis.spines.values():
+            spine.set(visible=True, color=RIGHT if right else WRONG)
+    return figure
+
+
+def per_class_bars(values: Mapping[str, np.ndarray], class_names: Sequence[str], ylabel: str) -> Figure:
+    """A number for each class and model as dots, one row a class.
+
+    Parameters
+    ----------
+    values : mapping of model name to ndarray, shape (classes,)
+    class_names : sequence of str
+    ylabel : str
+        What the numbers are, with the unit; it names the axis of values.
+
+    Returns
+    -------
+    Figure
+    """
+    _filled(values, "values")
+    table = np.stack([_one_a_class(v, class_names, f"values[{name!r}]") for name, v in values.items()])
+    rows = np.arange(len(class_names))
+    figure, axis = plt.subplots(figsize=(8, 4.8))
+    axis.hlines(rows, table.min(axis=0), table.max(axis=0), color="#BBBBBB", linewidth=2, zorder=1)
+    for index, (name, colour) in enumerate(zip(values, _run_colours(values), strict=True)):
+        axis.scatter(table[index], rows, s=55, c=colour, marker=_run_marker(index), label=name, zorder=2)
+    axis.set_yticks(rows, class_names)
+    axis.invert_yaxis()
+    axis.set_xlabel(ylabel)
+    figure.legend(loc="outside upper center", ncols=min(4, len(values)))
+    return figure
+
+
+def accuracy_bars(
+    names: Sequence[str],
+    means: Sequence[float],
+    intervals: np.ndarray,
+    references: Mapping[str, float] | None = None,
+) -> Figure:
+    """Accuracy of each model as a dot with its interval.
+
+    Parameters
+    ----------
+    names : sequence of str, length n
+    means : sequence of float, length n, values 0 to 1
+    intervals : ndarray, shape (n, 2), values 0 to 1
+        Lower and upper end of each interval.
+    references : mapping of str to float, optional
+        Accuracies reported elsewhere. One under the name of a model is an open diamond in its row; any other is a
+        dashed line across, with its name.
+
+    Returns
+    -------
+    Figure
+    """
+    means, intervals = np.asarray(means, dtype=float), np.asarray(intervals, dtype=float)
+    _same_length(means, names, "means", "names")
+    if intervals.shape != (len(names), 2):
+        raise ValueError(f"intervals has shape {intervals.shape}; expected lower and upper ends, ({len(names)}, 2)")
+    if np.any(intervals[:, 0] > means) or np.any(means > intervals[:, 1]):
+        raise ValueError("intervals: a mean lies outside its interval; pass (lower, upper) of each name in order")
+    rows = np.arange(len(names))
+    figure, axis = plt.subplots(figsize=(8, 1.3 + 0.42 * len(names)))
+    errors = np.abs(intervals.T - means)
+    axis.errorbar(
+        means, rows, xerr=errors, fmt="o", color=RUN_COLOURS[0], capsize=4, markersize=7, label="measured here"
+    )
+    for row, (mean, high) in enumerate(zip(means, intervals[:, 1], strict=True)):
+        text = axis.annotate(f"{mean:.2%}", (high, row), xytext=(7, 0), textcoords="offset points", va="center")
+        text.set(fontsize=9, path_effects=_HALO)
+    references = references or {}
+    reported = {name: value for name, value in references.items() if name in list(names)}
+    if reported:
+        axis.scatter(
+            list(reported.values()),
+            [list(names).index(name) for name in reported],
+            s=55,
+            marker="D",
+            facecolors="white",
+            edgecolors=RUN_COLOURS[1],
+            zorder=3,
+            label="reported elsewhere",
+        )
+    for name, value in references.items():
+        if name not in reported:
+            axis.axvline(value, color=RUN_COLOURS[1], linestyle="--", linewidth=1.2)
+            axis.annotate(
+                f"{name} {value:.1%}",
+                (value, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=RUN_COLOURS[1],
+            )
+    axis.set_yticks(rows, names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.margins(x=0.12)
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_xlabel("Accuracy")
+    if reported:
+        handles, texts = axis.get_legend_handles_labels()
+        figure.legend(handles[::-1], texts[::-1], loc="outside lower center", ncols=2)
+    return figure
+
+
+def augmentations_grid(images_by_name: Mapping[str, np.ndarray]) -> Figure:
+    """The same images under different augmentations, one row each.
+
+    Parameters
+    ----------
+    images_by_name : mapping of augmentation name to ndarray, shape (k, 28, 28, 1), values 0 to 255
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If rows differ in their number of images.
+    """
+    rows = {name: _images(images, name) for name, images in _filled(images_by_name, "images_by_name").items()}
+    lengths = {name: len(images) for name, images in rows.items()}
+    columns = next(iter(lengths.values()))
+    if set(lengths.values()) != {columns}:
+        raise ValueError(f"images_by_name: every row needs the same number of images, these have {lengths}")
+    figure, axis = plt.subplots(figsize=(8, 0.3 + 6.8 * len(rows) / columns))
+    _mosaic(axis, np.concatenate(list(rows.values())), columns, row_names=list(rows))
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Explanations
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def feature_maps(maps: np.ndarray, columns: int = 8, title: str = "") -> Figure:
+    """What every filter of a layer answers to one image.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (h, w, c), float
+        Activations; channels are drawn in order, numbered from 0, on one common scale.
+    columns : int
+    title : str
+
+    Returns
+    -------
+    Figure
+    """
+    maps = np.asarray(maps, dtype=float)
+    if maps.ndim != 3:
+        raise ValueError(f"maps has shape {maps.shape}; expected one image's activations (h, w, channels)")
+    channels = np.moveaxis(maps, -1, 0)
+    rows = -(-len(channels) // columns)
+    figure, axis = plt.subplots(figsize=(8, 0.6 + 6.9 * rows / columns))
+    low, high = float(min(0, maps.min())), float(max(maps.max(), np.finfo(float).tiny))
+    picture = _mosaic(axis, channels, columns, low=low, high=high, colours="viridis")
+    axis.set_title(title)
+    figure.colorbar(picture, ax=axis, label="Activation", shrink=0.9, pad=0.02)
+    return figure
+
+
+def heat_map_overlays(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
+    """Heat maps laid over the images they explain: rows images, columns methods.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28, 1) or (n, 28, 28), values 0 to 255
+    maps : mapping of method name to ndarray, shape (n, h, w), values 0 to 1
+        A map of lower resolution is stretched over the image and interpolated.
+    labels : sequence of str, length n
+        Text beside each image.
+
+    Returns
+    -------
+    Figure
+        The plain image in the first column, one axes a cell, one colour bar for all.
+    """
+    images = _images(images)
+    _same_length(labels, images, "labels", "images")
+    for name, values in _filled(maps, "maps").items():
+        if np.ndim(values) != 3 or len(values) != len(images):
+            raise ValueError(f"maps[{name!r}] has shape {np.shape(values)}; expected ({len(images)}, h, w)")
+        if np.min(values) < 0 or np.max(values) > 1:
+            raise ValueError(
+                f"maps[{name!r}]: values from {np.min(values):.3g} to {np.max(values):.3g}; scale to 0 to 1"
+            )
+    columns = 1 + len(maps)
+    size = min(1.5, 6.6 / columns)
+    figure, axes = plt.subplots(
+        len(images), columns, figsize=(1.3 + size * columns, 0.4 + size * len(images)), squeeze=False
+    )
+    height, width = images.shape[1:3]
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for axis in axes[row]:
+            _picture(axis, image)
+        axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        for axis, values in zip(axes[row, 1:], maps.values(), strict=True):
+            heat = axis.imshow(
+                values[row],
+                cmap="YlOrRd",
+                vmin=0,
+                vmax=1,
+                alpha=0.65,
+                interpolation="bilinear",
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            )
+    for axis, title in zip(axes[0], ["image", *maps], strict=True):
+        axis.set_title(title, fontsize=9, loc="center")
+    figure.colorbar(heat, ax=axes, label="Importance (0 none, 1 highest in the image)", shrink=0.8, pad=0.02)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Shared drawing
+# ---------------------------------------------------------------------------------------------------------------------
+
+_GAP = 2  # white pixels between the images of a mosaic
+
+
+def _picture(axis, image: np.ndarray) -> None:
+    axis.imshow(image, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+
+
+def _centre(column: int, size: int = 28) -> float:
+    return column * (size + _GAP) + (size - 1) / 2
+
+
+def _mosaic(axis, images, columns, row_names=(), captions=(), low=0.0, high=255.0, colours="gray_r"):
+    """Images of one size in rows, as one picture: far faster than one axes each. Returns the AxesImage."""
+    height, width = images.shape[1:]
+    above = _GAP + (5 if len(captions) else 0)  # captions stand between the rows
+    rows = -(-len(images) // columns)
+    canvas = np.full((rows * (height + above) - above, columns * (width + _GAP) - _GAP), np.nan)
+    for index, image in enumerate(images):
+        top, left = (index // columns) * (height + above), (index % columns) * (width + _GAP)
+        canvas[top : top + height, left : left + width] = image
+        if len(captions):
+            axis.text(left + (width - 1) / 2, top - 1.2, captions[index], ha="center", va="bottom", fontsize=8.5)
+    # NaN, the gaps, stays transparent whatever the colour map.
+    picture = axis.imshow(np.ma.masked_invalid(canvas), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([row * (height + above) + (height - 1) / 2 for row in range(len(row_names))], row_names)
+    axis.tick_params(length=0)
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    return picture
+
+
+def _name_clusters(axis, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Write each class name where the class prevails, names that would overlap moved apart.
+
+    A median would do for round clusters, but a class in several pieces can have its median in another class.
+    """
+    present = [label for label in range(len(class_names)) if np.any(labels == label)]
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = np.where(high > low, high - low, 1)
+    scaled = (points - low) / span
+
+    cells = 40
+    grid = [np.histogram2d(*scaled[labels == label].T, bins=cells, range=((0, 1), (0, 1)))[0] for label in present]
+    density = np.stack([gaussian_filter(counts, sigma=2) for counts in grid])
+    prevalence = density**2 / np.maximum(density.sum(axis=0), 1e-9)
+    peaks = np.array([np.unravel_index(np.argmax(one), one.shape) for one in prevalence])
+    anchors = low + (peaks + 0.5) / cells * span
+    places = (peaks + 0.5) / cells
+    widths = np.array([0.018 * len(class_names[label]) for label in present])
+    for _ in range(200):
+        moved = False
+        for i in range(len(present)):
+            for j in range(i):
+                apart = places[i] - places[j]
+                if abs(apart[0]) < (widths[i] + widths[j]) / 2 and abs(apart[1]) < 0.045:
+                    push = 0.003 if apart[1] >= 0 else -0.003
+                    places[i, 1] += push
+                    places[j, 1] -= push
+                    moved = True
+        if not moved:
+            break
+    for label, anchor, place in zip(present, anchors, places * span + low, strict=True):
+        if np.linalg.norm((place - anchor) / span) > 0.02:
+            axis.plot(*np.stack([anchor, place]).T, color="black", linewidth=0.8, path_effects=_HALO)
+        axis.text(
+            *place, class_names[label], ha="center", va="center", fontsize=11, fontweight="bold", path_effects=_HALO
+        )
+
+
+def _class_handles(class_names: Sequence[str]) -> list[Line2D]:
+    return [
+        Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
+        for name, colour, marker in zip(class_names, _colours(class_names), CLASS_MARKERS, strict=False)
+    ]
+
+
+def _matrix(axis, shares, texts, class_names, font: float = 9, rows: bool = True):
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), text in np.ndenumerate(texts):
+        if text:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
+    axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(class_names)), class_names if rows else [])
+    axis.tick_params(length=0)
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    return picture
+
+
+def _confusion_panels(matrices, class_names, figsize, columns, font) -> Figure:
+    rows = -(-len(matrices) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=figsize, squeeze=False)
+    for axis in axes.flat[len(matrices) :]:
+        axis.remove()
+    for index, ((title, matrix), axis) in enumerate(zip(matrices.items(), axes.flat, strict=False)):
+        matrix = _square_matrix(matrix, class_names, f"matrix {title!r}" if title else "matrix")
+        # A class that does not occur has an empty row, not a division by zero.
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        texts = np.where(matrix > 0, matrix.astype(str), "")
+        first = index % columns == 0
+        picture = _matrix(axis, shares, texts, class_names, font=font, rows=first)
+        axis.set(xlabel="Predicted class", ylabel="True class" if first else "")
+        axis.set_title(title)
+    bar = figure.colorbar(
+        picture, ax=list(axes.flat[: len(matrices)]), label="Share of the true class (%)", shrink=0.7, pad=0.02
+    )
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    return figure
+
+
+def _colours(class_names: Sequence[str]) -> list[str]:
+    if not 0 < len(class_names) <= len(CLASS_COLOURS):
+        raise ValueError(
+            f"class_names has {len(class_names)} names; the palette serves 1 to {len(CLASS_COLOURS)} classes"
+        )
+    return list(CLASS_COLOURS[: len(class_names)])
+
+
+def _run_colours(runs) -> list[str]:
+    return [RUN_COLOURS[index % len(RUN_COLOURS)] for index in range(len(runs))]
+
+
+def _run_marker(index: int) -> str:
+    return RUN_MARKERS[index % len(RUN_MARKERS)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _images(images: np.ndarray, name: str = "images") -> np.ndarray:
+    """Images as (n, height, width), a last axis of one channel dropped."""
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim != 3 or len(images) == 0:
+        raise ValueError(f"{name} has shape {images.shape}; expected (n, 28, 28) or (n, 28, 28, 1) with n at least 1")
+    return images
+
+
+def _square(vectors: np.ndarray, name: str) -> np.ndarray:
+    """Flat images as square ones; images pass as they are."""
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2:
+        return vectors
+    side = round(vectors.shape[1] ** 0.5)
+    if side * side != vectors.shape[1]:
+        raise ValueError(f"{name} has shape {vectors.shape}; {vectors.shape[1]} pixels do not make a square image")
+    return vectors.reshape(-1, side, side)
+
+
+def _labels(labels: np.ndarray, points: np.ndarray, class_names: Sequence[str], name: str = "labels") -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (len(points),):
+        raise ValueError(f"{name} has shape {labels.shape}; expected one label each of {len(points)}, ({len(points)},)")
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(class_names)):
+        raise ValueError(
+            f"{name} run from {labels.min()} to {labels.max()}, but class_names holds {len(class_names)} names"
+        )
+    return labels
+
+
+def _images_and_labels(images, labels, class_names) -> tuple[np.ndarray, np.ndarray]:
+    images = _images(images)
+    return images, _labels(labels, images, class_names)
+
+
+def _points_and_labels(points, labels, class_names, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] != dimensions or len(points) == 0:
+        raise ValueError(f"points has shape {points.shape}; expected (n, {dimensions}) with n at least 1")
+    return points, _labels(labels, points, class_names)
+
+
+def _square_matrix(matrix, class_names, name: str) -> np.ndarray:
+    matrix = np.asarray(matrix)
+    if matrix.shape != (len(class_names),) * 2:
+        raise ValueError(
+            f"{name} has shape {matrix.shape}; {len(class_names)} class names need {(len(class_names),) * 2}"
+        )
+    return matrix
+
+
+def _one_a_class(values, class_names, name: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.shape != (len(class_names),):
+        raise ValueError(f"{name} has shape {values.shape}; expected one value a class, ({len(class_names)},)")
+    return values
+
+
+def _same_length(one, other, one_name: str, other_name: str) -> None:
+    if len(one) != len(other):
+        raise ValueError(f"{one_name} has {len(one)} entries, {other_name} has {len(other)}; they must agree")
+
+
+def _filled(mapping: Mapping, name: str) -> Mapping:
+    if not mapping:
+        raise ValueError(f"{name} is empty; pass at least one entry")
+    return mapping
