@@ -440,7 +440,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 def write_executed(root, profile, kind="unverified"):
     """Two notebooks, executed at `profile`, without a kernel."""
-    opening = "# Classes & <pixels>\n\nWhat the *data* hold. See [the next](02_b.ipynb).\n\n## Balance"
+    opening = "# 1. Classes & <pixels>\n\nWhat the *data* hold. See [the next](02_b.ipynb).\n\n## Balance"
     outputs = [
         new_output("display_data", {"image/png": PIXEL}),
         new_output("stream", text="\x1b[31mred\x1b[0m <b>\n"),
@@ -481,6 +481,7 @@ def test_the_report_is_self_contained(checkout):
     assert pages["01_a"].count(PIXEL) == 1
     assert '<a href="#Balance">' in pages["01_a"]
     assert "What the <em>data</em> hold" in pages["index"]
+    assert '<a href="01_a.html">1. Classes &amp; <pixels></a>' in pages["index"]
     assert "89.12 %" in pages["index"]
     assert "70,000" in pages["index"]
 

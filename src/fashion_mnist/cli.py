@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Tables and progress hold characters that a Windows console's own encoding may lack.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
@@ -187,11 +188,13 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
     pack = _verb(
         actions,
         "pack",
-        "Pack the real data into one zip, for Colab or a machine without network.",
+        "Pack the real data into one zip, for Colab or a machine without network. "
+        "Not over the checkout's data.zip unless told: that is the sample, and under version control.",
         "fashion-mnist data pack --to /media/stick/data.zip",
     )
     pack.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
-    pack.add_argument("--to", type=Path, metavar="FILE", default=Path("data.zip"), help="zip to write (%(default)s)")
+    default = Path("build/data.zip")
+    pack.add_argument("--to", type=Path, metavar="FILE", default=default, help="zip to write (%(default)s)")
     pack.set_defaults(act=_data_pack)
 
     sample = _verb(

@@ -112,7 +112,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int = 10) -> n
 
 
 def frequent_confusions(matrix: np.ndarray, class_names: Sequence[str], count: int = 5) -> pd.DataFrame:
-    """List the most frequent mistakes of a confusion matrix.
+    """List the most frequent mistakes of a confusion matrix; fewer than `count` where fewer kinds were made.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def frequent_confusions(matrix: np.ndarray, class_names: Sequence[str], count: i
         Columns ``true``, ``predicted``, ``images`` and ``share`` (of the true class's images, in [0, 1]).
     """
     mistakes = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(mistakes, axis=None, kind="stable")[::-1][:count]
+    order = np.argsort(mistakes, axis=None, kind="stable")[::-1][: min(count, np.count_nonzero(mistakes))]
     rows, columns = np.unravel_index(order, matrix.shape)
     return pd.DataFrame(
         {

@@ -192,8 +192,9 @@ def resnet50v2(
         raise FileNotFoundError(f"{weights} is not a file; give a ResNet50V2 'notop' weight file, 'imagenet' or None.")
 
     def backbone(start: str | Path | None) -> keras.Model:
-        enlarged = layers.Input((size, size, 3), name="enlarged")  # a counted name would differ from build to build
-        network = keras.applications.ResNet50V2(include_top=False, weights=start, input_tensor=enlarged, pooling="avg")
+        network = keras.applications.ResNet50V2(
+            include_top=False, weights=start, input_shape=(size, size, 3), pooling="avg"
+        )
         network.name = "backbone"
         return network
 

@@ -54,14 +54,47 @@ class Profile:
     seeds: int  # how many trainings a headline mean is taken over
     mlp_epochs: int
     cnn_epochs: int
+    resnet_epochs: int
+    deep_epochs: int
+    explained_images: int  # how many test images the checks of explanations are averaged over
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", 600, 200, 200, tsne_points=300, seeds=1, mlp_epochs=1, cnn_epochs=1),
-        Profile("quick", 10_000, 2_000, 2_000, tsne_points=10_000, seeds=1, mlp_epochs=6, cnn_epochs=6),
-        Profile("full", None, None, None, tsne_points=70_000, seeds=3, mlp_epochs=20, cnn_epochs=20),
+        Profile(
+            "smoke",
+            *(600, 200, 200),
+            tsne_points=300,
+            seeds=1,
+            mlp_epochs=1,
+            cnn_epochs=1,
+            resnet_epochs=1,
+            deep_epochs=1,
+            explained_images=20,
+        ),
+        Profile(
+            "quick",
+            *(10_000, 2_000, 2_000),
+            tsne_points=10_000,
+            seeds=1,
+            mlp_epochs=6,
+            cnn_epochs=6,
+            resnet_epochs=2,
+            deep_epochs=2,
+            explained_images=200,
+        ),
+        Profile(
+            "full",
+            *(None, None, None),
+            tsne_points=70_000,
+            seeds=3,
+            mlp_epochs=20,
+            cnn_epochs=20,
+            resnet_epochs=12,
+            deep_epochs=20,
+            explained_images=1_000,
+        ),
     )
 }
 
@@ -942,7 +975,8 @@ def _index(chapters: Sequence[Chapter], profile: str) -> str:
             f"<div><dt>{html.escape(key.replace('_', ' '))}</dt><dd>{_readable(key, value)}</dd></div>"
             for key, value in chapter.record.get("headline", {}).items()
         )
-        title = markdown2html(chapter.title).strip().removeprefix("<p>").removesuffix("</p>")
+        # As a heading: on its own, "1. A title" would be a list of one.
+        title = re.sub(r"<a class=.*|</?h1[^>]*>", "", markdown2html(f"# {chapter.title}").strip())
         cards.append(
             f'<article class="card"><div><h2><a href="{chapter.name}.html">{title}</a></h2>'
             f"{markdown2html(chapter.summary)}{_provenance(chapter)}<dl>{facts}</dl></div>{picture}</article>"
