@@ -11,10 +11,6 @@ else
 BIN := .venv/bin
 endif
 
-# Where benchmarks get PyTorch: its builds without CUDA, a tenth of the size. `make bench TORCH_INDEX=` takes what the
-# default package index has, which on Linux is the CUDA build of several GB.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-
 .PHONY: help run full report test lint bench lock clean
 .NOTPARALLEL:
 
@@ -61,10 +57,8 @@ clean: ## delete what can be made again, except .venv and Data/
 	$(or $(PYTHON),python3) install_requirements.py --venv --dev
 	@touch $@
 
-# PyTorch alone, and from that index alone (pip.conf may name more): beside another index pip may take the CUDA
-# build without a word. The second line adds what PyTorch itself needs.
+# On Linux the default build of PyTorch brings several GB of CUDA along; a CPU build that is installed before is kept.
 .venv/.bench: .venv/.base
-	$(if $(TORCH_INDEX),PIP_CONFIG_FILE=/dev/null $(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) torch)
 	$(BIN)/python -m pip install --no-build-isolation --editable ".[bench]"
 	@touch $@
 

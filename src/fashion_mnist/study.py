@@ -183,7 +183,8 @@ class Study:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise ValueError(f"{name!r} is no name for a figure: use lower case letters, digits, - and _ only.")
         if self.banner and not any(text.get_text() == self.banner for text in fig.texts):
-            fig.text(0.01, 0.005, self.banner, fontsize=7, color="#b3261e", ha="left", va="bottom")
+            # Below the figure, where no legend is; the file is cut to what is drawn, so it is not lost.
+            fig.text(0.01, -0.01, self.banner, fontsize=7, color="#b3261e", ha="left", va="top")
         path = self.images / f"{name}.png"
         fig.savefig(path, dpi=120, bbox_inches="tight", metadata={"Software": None})
         return path
@@ -352,7 +353,10 @@ def start(
     """
     budget = profile_named(profile)
     root = Path(root or project_root()).resolve()
-    dataset = load_data(data).subset(budget.train_images, budget.validation_images, budget.test_images)
+    with warnings.catch_warnings(record=True) as warned:  # that the sample had to do: part of what is printed below
+        warnings.simplefilter("always")
+        everything = load_data(data)
+    dataset = everything.subset(budget.train_images, budget.validation_images, budget.test_images)
     out = output_folder(profile, dataset.kind, root)
     banner = SAMPLE_BANNER.split(";")[0] if dataset.kind == "sample" else None
 
@@ -360,6 +364,8 @@ def start(
 
     plots.use_style()
     print(dataset.describe())
+    for warning in warned:
+        print(f"Note: {warning.message}")
     place = "images/, models/ and results/" if out == root else f"{out.relative_to(root).as_posix()}/"
     print(f"Profile {profile}, seed {seed}. Figures, models and results go to {place}")
     return Study(name, budget, seed, dataset, root, out, banner)

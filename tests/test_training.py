@@ -1,0 +1,806 @@
+"""`fit` learns, computes what Keras computes, can be killed, and leaves plain Keras models behind."""
+
+import csv
+import importlib.util
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fashion_mnist import models, training  # isort: skip  first, so that TensorFlow starts silently
+import keras
+from keras import layers
+
+from fashion_mnist.training import Augmentation, Batches, Recipe
+
+tensorflow_only = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="the fused operation is TensorFlow's"
+)
+
+
+def garments(count, seed):
+    """Images of ten classes told apart by which rows are bright; easy to learn."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    images = rng.integers(0, 60, (count, 28, 28, 1), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label + 4 : 2 * label + 7, 4:20] += 150
+    return images, labels
+
+
+TRAIN, VALIDATION = garments(320, 0), garments(80, 1)
+QUICK = Recipe(epochs=2, batch_size=64, learning_rate=3e-3)
+
+
+def small_mlp():
+    keras.utils.set_random_seed(0)
+    return models.mlp(hidden=(16,), dropout=0.1)
+
+
+def nested():
+    """A backbone within a model, as in `resnet50v2`; its layers have names that Keras counts."""
+    keras.utils.set_random_seed(0)
+    inner = layers.Input((28, 28, 1))
+    x = layers.Conv2D(4, 5, strides=4)(inner)
+    x = layers.BatchNormalization()(x)
+    backbone = keras.Model(inner, layers.ReLU()(x), name="backbone")
+    image = layers.Input((28, 28, 1), name="image")
+    x = layers.Flatten()(backbone(layers.Rescaling(1 / 255)(image)))
+    return keras.Model(image, layers.Dense(10, dtype="float32", name="logits")(x))
+
+
+def fit(model, recipe=QUICK, train=TRAIN, validation=VALIDATION, **arguments):
+    return training.fit(model, train, validation, recipe, **{"precision": "float32", **arguments})
+
+
+def every_layer(model):
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from every_layer(layer)
+
+
+def is_plain(model):
+    """Whether all layers compute in float32 and are Keras's own."""
+    return all(
+        layer.dtype_policy.name == "float32" and type(layer).__module__.startswith("keras.src.")
+        for layer in every_layer(model)
+    )
+
+
+def loss_by_hand(logits, labels, smoothing=0.0, weights=1.0):
+    logits = logits.astype(np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    targets = np.eye(10)[labels] * (1 - smoothing) + smoothing / 10
+    return float((-(targets * log_probabilities).sum(axis=1) * weights).mean())
+
+
+class Record(keras.callbacks.Callback):
+    """What a user's callback sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates, self.epochs, self.logs, self.types = [], [], [], set()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        self.types |= {(layer.name, layer.compute_dtype) for layer in every_layer(self.model)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(epoch)
+        self.logs.append(dict(logs))
+
+
+# ------------------------------------------------------------------------------------------------- a training, whole
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One training with everything on, its files, and what a callback saw of it."""
+    folder, record, model = tmp_path_factory.mktemp("trained"), Record(), small_mlp()
+    recipe = Recipe(epochs=8, batch_size=64, learning_rate=0.02, schedule="cosine", warmup=0.25, keep="last")
+    arguments = {"checkpoint": folder / "new" / "state.npz", "log": folder / "new" / "log.csv", "seed": 3}
+    done = fit(model, recipe, callbacks=[record], **arguments)
+    return {"model": model, "fit": done, "record": record, "recipe": recipe, "arguments": arguments}
+
+
+def test_fit_learns(trained):
+    history = trained["fit"].history
+    assert history["val_accuracy"][-1] > 0.9
+    assert history["loss"][-1] < history["loss"][0] / 3
+
+
+def test_history_has_a_value_of_everything_an_epoch(trained):
+    done = trained["fit"]
+    assert set(done.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"}
+    assert {len(values) for values in done.history.values()} == {8}
+    assert done.seconds == pytest.approx(sum(done.history["seconds"])) and done.seconds > 0
+    assert done.seconds_per_epoch == pytest.approx(np.median(done.history["seconds"]))
+    assert (done.precision, done.resumed_from, done.kept_epoch) == ("float32", 0, 8)
+
+
+def test_history_is_what_the_model_does(trained):
+    logits = trained["model"].predict(VALIDATION[0], verbose=0)
+    assert trained["fit"].history["val_loss"][-1] == pytest.approx(loss_by_hand(logits, VALIDATION[1]), rel=1e-4)
+    accuracy = (logits.argmax(axis=1) == VALIDATION[1]).mean()
+    assert trained["fit"].history["val_accuracy"][-1] == pytest.approx(accuracy)
+
+
+def test_cosine_rises_from_zero_to_its_peak_and_falls_to_zero(trained):
+    rates = trained["record"].rates  # 40 steps, 10 of them rising
+    assert len(rates) == 40
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(0.01)
+    assert rates[10] == max(rates) == pytest.approx(0.02)
+    assert rates[25] == pytest.approx(0.01)  # half way down
+    assert 0 < rates[-1] < 0.001
+    assert trained["fit"].history["learning_rate"][-1] == pytest.approx(0, abs=1e-8)
+
+
+def test_log_has_a_row_an_epoch(trained):
+    with Path(trained["arguments"]["log"]).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(8))
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert [float(row[name]) for row in rows] == pytest.approx(trained["fit"].history[name])
+
+
+def test_no_temporary_file_is_left(trained):
+    folder = Path(trained["arguments"]["checkpoint"]).parent
+    assert sorted(path.name for path in folder.iterdir()) == ["log.csv", "state.npz"]
+
+
+def test_a_finished_training_is_not_trained_again_but_told_again(trained):
+    keras.utils.set_random_seed(99)
+    other, record = models.mlp(hidden=(16,), dropout=0.1), Record()
+    log = Path(trained["arguments"]["log"])
+    before = log.read_text()
+    log.unlink()
+    again = fit(other, trained["recipe"], callbacks=[record], **trained["arguments"])
+    assert again.history == trained["fit"].history
+    assert (again.resumed_from, again.kept_epoch) == (8, 8)
+    for expected, weights in zip(trained["model"].get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, expected)
+    assert record.rates == []  # no step was made
+    assert record.epochs == list(range(8))
+    assert record.logs == [pytest.approx(logs) for logs in trained["record"].logs]
+    assert log.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": {"learning_rate": 0.03}},
+        {"seed": 4},
+        {"train": (TRAIN[0], TRAIN[1][::-1].copy())},
+        {"model": {"hidden": (17,), "dropout": 0.1}},
+        {"model": {"hidden": (16,), "dropout": 0.2}},
+    ],
+    ids=["recipe", "seed", "data", "shape", "dropout"],
+)
+def test_the_checkpoint_of_another_training_is_refused(trained, change):
+    model = models.mlp(**change.get("model", {"hidden": (16,), "dropout": 0.1}))
+    recipe = trained["recipe"].replace(**change.get("recipe", {}))
+    arguments = {**trained["arguments"], "log": None, "seed": change.get("seed", 3)}
+    with pytest.raises(training.TrainingError, match=r"state\.npz is the checkpoint of another training.*delete it"):
+        fit(model, recipe, train=change.get("train", TRAIN), **arguments)
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_refused(trained, keep, tmp_path):
+    whole = Path(trained["arguments"]["checkpoint"]).read_bytes()
+    torn = tmp_path / "torn.npz"
+    torn.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(training.TrainingError, match=r"torn\.npz is not a whole checkpoint.*delete it to start anew"):
+        fit(small_mlp(), trained["recipe"], seed=3, checkpoint=torn)
+
+
+def test_tensorboard_files_appear_or_the_missing_package_is_named(tmp_path):
+    if importlib.util.find_spec("tensorboard") is None:
+        with pytest.raises(ModuleNotFoundError, match="pip install tensorboard"):
+            fit(small_mlp(), tensorboard=tmp_path)
+    else:
+        fit(small_mlp(), tensorboard=tmp_path)
+        assert list((tmp_path / "train").glob("events*")) and list((tmp_path / "validation").glob("events*"))
+
+
+def test_the_bar_counts_epochs_on_standard_error(capsys):
+    fit(small_mlp(), progress=True)
+    assert "2/2" in capsys.readouterr().err
+    fit(small_mlp(), progress=False)
+    assert capsys.readouterr().err == ""
+
+
+# -------------------------------------------------------------------------------------------------- what is minimised
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """A model without dropout and what training at next to no rate reports of it, plain and with everything."""
+    keras.utils.set_random_seed(1)
+    model = models.mlp(hidden=(8,), dropout=0.0)
+    labels = np.repeat([0, 1, 2, 3], [160, 80, 64, 16])
+    recipe = Recipe(epochs=1, batch_size=64, learning_rate=1e-12, label_smoothing=0.2, class_weights=True)
+    return model, labels, fit(model, recipe, train=(TRAIN[0], labels)).history
+
+
+def test_losses_have_label_smoothing_and_class_weights(untrained):
+    model, labels, history = untrained
+    expected = loss_by_hand(model.predict(VALIDATION[0], verbose=0), VALIDATION[1], smoothing=0.2)
+    assert history["val_loss"][0] == pytest.approx(expected, rel=1e-5)
+    weights = np.array([0.5, 1, 1.25, 5])[labels]  # 80 images a class would be even
+    expected = loss_by_hand(model.predict(TRAIN[0], verbose=0), labels, smoothing=0.2, weights=weights)
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_class_weights_are_one_on_average_over_the_images(untrained):
+    _, labels, _ = untrained
+    batches = Batches(TRAIN[0], labels, Recipe(batch_size=320, class_weights=True), seed=0)
+    _, targets, weights = batches[0]
+    assert weights.mean() == pytest.approx(1)
+    totals = weights @ targets
+    assert totals[:4] == pytest.approx([80] * 4)  # every class that is there counts the same
+    assert totals[4:].sum() == 0
+
+
+def test_weight_decay_shrinks_kernels_only():
+    model = nested()
+    optimizer = training._optimizer(Recipe(optimizer="sgd", learning_rate=0.5, weight_decay=0.1), steps=10)
+    optimizer.build(model.trainable_variables)
+    before = [keras.ops.convert_to_numpy(variable) + 1 for variable in model.trainable_variables]
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        variable.assign(value)
+    optimizer.apply([keras.ops.zeros(variable.shape) for variable in model.trainable_variables])
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        expected = value * 0.95 if variable.name == "kernel" else value
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), expected, rtol=1e-6, err_msg=variable.path)
+
+
+def overfit(**changes):
+    """Train on labels without meaning: the validation loss soon rises."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (160, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 160)
+    recipe = Recipe(epochs=12, batch_size=32, learning_rate=3e-3).replace(**changes)
+    model = small_mlp()
+    return model, (noise[0][:80], noise[1][:80]), fit(model, recipe, noise, (noise[0][:80], noise[1][:80] * 0))
+
+
+def test_early_stopping_stops_and_the_best_epoch_is_kept():
+    model, (images, _), done = overfit(patience=2, keep="best")
+    losses = done.history["val_loss"]
+    assert len(losses) == done.kept_epoch + 2 < 12
+    assert done.kept_epoch == int(np.argmin(losses)) + 1
+    logits = model.predict(images, verbose=0)
+    assert loss_by_hand(logits, np.zeros(80, int)) == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_plateau_halves_the_rate_and_the_last_epoch_can_be_kept():
+    model, (images, _), done = overfit(schedule="plateau", keep="last")
+    rates, losses = done.history["learning_rate"], done.history["val_loss"]
+    best = int(np.argmin(losses))
+    assert best < 6
+    assert rates[best + 2] == pytest.approx(3e-3) and rates[best + 3] == pytest.approx(1.5e-3)
+    assert done.kept_epoch == 12
+    logits = model.predict(images, verbose=0)
+    assert loss_by_hand(logits, np.zeros(80, int)) == pytest.approx(losses[-1], rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_settings():
+    model = small_mlp()
+    with pytest.raises(training.TrainingError) as caught:
+        fit(model, Recipe(epochs=3, batch_size=64, optimizer="sgd", learning_rate=1e30))
+    message = str(caught.value)
+    assert "epoch 1, step " in message and "learning_rate=1e+30" in message and "at float32" in message
+    assert "Lower learning_rate" in message
+    assert is_plain(model)
+
+
+# ------------------------------------------------------------------------------------- acceleration changes no result
+
+
+def test_a_nested_model_trains_in_bfloat16_and_ends_in_float32():
+    model, record = nested(), Record()
+    start = [weights.copy() for weights in model.get_layer("backbone").get_weights()]
+    done = fit(model, precision="bfloat16", callbacks=[record])
+    assert done.precision == "bfloat16"
+    computed = dict(record.types)
+    assert computed.pop("logits") == "float32"
+    assert {dtype for name, dtype in computed.items() if "input" not in name and name != "image"} == {"bfloat16"}
+    assert is_plain(model) and all(weights.dtype == np.float32 for weights in model.get_weights())
+    assert all((a != b).any() for a, b in zip(start, model.get_layer("backbone").get_weights(), strict=True))
+
+
+def test_a_frozen_backbone_stays_as_it_is_statistics_included():
+    model = nested()
+    backbone = model.get_layer("backbone")
+    backbone.trainable = False
+    start = backbone.get_weights()
+    fit(model, Recipe(epochs=1, batch_size=64))
+    for before, after in zip(start, backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+def test_names_that_keras_counts_do_not_make_another_training(tmp_path):
+    first = nested()
+    fit(first, checkpoint=tmp_path / "state.npz")
+    second = nested()
+    assert {layer.name for layer in first.layers} != {layer.name for layer in second.layers}
+    assert fit(second, checkpoint=tmp_path / "state.npz").resumed_from == 2
+
+
+def test_accelerated_restores_the_model_even_after_an_error():
+    model = nested()
+    with pytest.raises(RuntimeError, match="in between"), training.accelerated(model, "bfloat16"):
+        assert model.layers[-2].compute_dtype == "bfloat16"
+        raise RuntimeError("in between")
+    assert is_plain(model)
+    with pytest.raises(ValueError, match=r"precision='float16'; choose one of auto, float32, bfloat16"):
+        with training.accelerated(model, "float16"):
+            pass
+
+
+def batch_norm_step(precision, fused):
+    """Outputs, gradients and moving statistics of one training step through a batch normalisation."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    image = layers.Input((7, 5, 6))
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-2, name="bn")(image)
+    model = keras.Model(image, layers.Identity(dtype="float32")(x))
+    layer = model.get_layer("bn")
+    layer.set_weights([rng.normal(size=6), rng.normal(size=6), rng.normal(size=6), rng.uniform(1, 2, 6)])
+    inputs = tf.constant(rng.normal(3, 2, (4, 7, 5, 6)), tf.float32)
+    slope = tf.constant(rng.normal(size=(4, 7, 5, 6)), tf.float32)
+
+    def step():
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = model(inputs, training=True)
+            loss = tf.reduce_sum(outputs * slope)
+        return outputs, *tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value])
+
+    if fused:
+        with training.accelerated(model, precision):
+            assert type(layer) is not layers.BatchNormalization
+            outcome = step()
+    else:
+        layer.dtype_policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+        outcome = step()
+    names = ("outputs", "input gradient", "gamma gradient", "beta gradient", "moving mean", "moving variance")
+    return dict(zip(names, [*(value.numpy() for value in outcome), *layer.get_weights()[2:]], strict=True))
+
+
+@tensorflow_only
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_fused_batch_normalisation_is_keras_own(precision, tolerance):
+    own, fused = batch_norm_step(precision, fused=False), batch_norm_step(precision, fused=True)
+    for name, expected in own.items():
+        np.testing.assert_allclose(fused[name], expected, atol=tolerance * np.abs(expected).max(), err_msg=name)
+    assert np.abs(own["moving variance"] - 1).max() > 0.1  # the statistics did move
+
+
+@tensorflow_only
+def test_what_the_fused_operation_cannot_do_is_left_to_keras():
+    image = layers.Input((4, 4, 3))
+    x = layers.BatchNormalization(scale=False)(image)
+    x = layers.BatchNormalization(axis=1)(x)
+    x = layers.BatchNormalization()(layers.Flatten()(x))
+    model = keras.Model(image, layers.Identity()(x))
+    start, inputs = model.get_weights(), np.random.default_rng(0).normal(size=(8, 4, 4, 3)).astype(np.float32)
+    expected, moved = model(inputs, training=True).numpy(), model.get_weights()
+    model.set_weights(start)
+    with training.accelerated(model, "float32"):
+        np.testing.assert_allclose(model(inputs, training=True).numpy(), expected, atol=1e-5)
+    for own, ours in zip(moved, model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, own, atol=1e-6)
+
+
+LOAD = """
+import json, sys
+import keras
+import numpy as np
+images = np.load(sys.argv[1])
+for path in sys.argv[2:]:
+    model = keras.models.load_model(path)
+    assert not any(name.startswith("fashion_mnist") for name in sys.modules)
+    kinds = sorted({type(layer).__module__.split(".")[0] for layer in model.layers})
+    print(json.dumps([kinds, model.predict(images, verbose=0).tolist()]))
+"""
+
+
+def test_models_saved_after_and_during_training_load_with_keras_alone(tmp_path):
+    after, during, images = tmp_path / "after.keras", tmp_path / "during.keras", tmp_path / "images.npy"
+    model = models.regularised_cnn((4,), dense=8)
+    fit(model, precision="bfloat16", callbacks=[keras.callbacks.ModelCheckpoint(during)])
+    model.save(after)
+    np.save(images, VALIDATION[0])
+    expected = model.predict(VALIDATION[0], verbose=0)
+    np.testing.assert_allclose(keras.models.load_model(after).predict(VALIDATION[0], verbose=0), expected, atol=1e-6)
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD, images, after, during], capture_output=True, text=True, timeout=300
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    for line, tolerance in zip(loaded.stdout.splitlines()[-2:], (1e-5, 0.05), strict=True):  # during: bfloat16
+        kinds, logits = json.loads(line)
+        assert kinds == ["keras"]
+        np.testing.assert_allclose(logits, expected, atol=tolerance * np.abs(expected).max())
+
+
+# ------------------------------------------------------------------------------------- determinism, kill and resume
+
+# Labels mean nothing, so that the validation loss rises, the rate is halved and the training stops early.
+NOISE = """
+import sys
+import keras
+import numpy as np
+from fashion_mnist import models, training
+
+class Tell(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        print("step", flush=True)
+
+rng = np.random.default_rng(0)
+noise = [(rng.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, n)) for n in (96, 48)]
+augmentation = training.Augmentation(flip=True, rotation=5, shift=1, erasing=0.5)
+recipe = training.Recipe(
+    epochs=14, batch_size=16, learning_rate=0.01, schedule="plateau", patience=5, augmentation=augmentation
+)
+
+def train(name, callbacks=()):
+    keras.utils.set_random_seed(5)
+    model = models.regularised_cnn((4,), dense=8)
+    done = training.fit(
+        model, *noise, recipe, seed=7, deterministic=True,
+        checkpoint=f"{name}.npz", log=f"{name}.csv", callbacks=callbacks,
+    )
+    del done.history["seconds"]
+    np.savez(f"{name}_end.npz", *model.get_weights(), history=repr((done.history, done.kept_epoch)))
+
+for name in sys.argv[1:]:
+    train(name, [Tell()])
+"""
+
+
+def outcome(folder, name):
+    with np.load(folder / f"{name}_end.npz") as file:
+        weights = [file[key] for key in file.files if key != "history"]
+        return weights, str(file["history"]), (folder / f"{name}.csv").read_text()
+
+
+@pytest.mark.slow
+def test_killed_trainings_end_where_an_uninterrupted_one_does(tmp_path):
+    command = [sys.executable, "-c", NOISE]
+    whole = subprocess.Popen([*command, "whole", "twin"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    kills = 0
+    try:
+        while kills < 3:
+            killed = subprocess.Popen([*command, "killed"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+            with killed:
+                for _ in range(chance.randint(8, 18)):  # steps; an epoch has six
+                    killed.stdout.readline()
+                with_delay = chance.uniform(0, 0.05)
+                try:
+                    killed.wait(with_delay)
+                except subprocess.TimeoutExpired:
+                    killed.kill()
+                    kills += 1
+                else:
+                    break  # it came to its end, so there is nothing more to kill
+        assert kills >= 2, "the training was over too soon to be killed"
+        subprocess.run([*command, "killed"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL, timeout=300)
+        assert whole.wait(300) == 0
+    finally:
+        whole.kill()
+        whole.wait()
+
+    weights, history, log = outcome(tmp_path, "whole")
+    record = eval(history)[0]
+    assert len(record["loss"]) < 14, "the case must include early stopping"
+    assert min(record["learning_rate"]) < 0.006, "the case must include a lowered rate"
+    for name in ("twin", "killed"):
+        other_weights, other_history, other_log = outcome(tmp_path, name)
+        assert other_history == history, f"{name}, seed of the kills {seed}"
+        assert other_log == log, f"{name}, seed of the kills {seed}"
+        for ours, theirs in zip(weights, other_weights, strict=True):
+            np.testing.assert_array_equal(theirs, ours, err_msg=f"{name}, seed of the kills {seed}")
+
+
+JAX = """
+import keras
+import numpy as np
+from fashion_mnist import models, training
+assert keras.config.backend() == "jax"
+labels = np.arange(160) % 10
+images = np.zeros((160, 28, 28, 1), np.uint8)
+for image, label in zip(images, labels):
+    image[2 * label + 4 : 2 * label + 7, 4:20] = 200
+recipe = training.Recipe(epochs=6, batch_size=16, learning_rate=0.01, augmentation=training.Augmentation(rotation=2, erasing=0.1))
+keras.utils.set_random_seed(0)
+model = models.regularised_cnn((8,), dense=16, dropout=0.1)
+done = training.fit(model, (images, labels), (images, labels), recipe, checkpoint="jax.npz")
+assert done.history["val_accuracy"][-1] > 0.5, done.history
+assert training.fit(model, (images, labels), (images, labels), recipe, checkpoint="jax.npz").resumed_from == 6
+model.save("jax.keras")
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+@pytest.mark.slow
+def test_a_model_trains_on_the_jax_backend(tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", JAX], cwd=tmp_path, env=environment, check=True, timeout=300)
+    assert is_plain(keras.models.load_model(tmp_path / "jax.keras"))
+
+
+# ------------------------------------------------------------------------------------------------ recipes, arguments
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "lion"}, "optimizer='lion'; choose one of adam, sgd"),
+        ({"schedule": "step"}, "schedule='step'; choose one of constant, plateau, cosine"),
+        ({"keep": "first"}, "keep='first'; choose one of best, last"),
+        ({"epochs": 0}, "epochs=0 is not a positive whole number"),
+        ({"batch_size": 12.5}, "batch_size=12.5"),
+        ({"learning_rate": 0}, "learning_rate=0 is not a positive number"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"warmup": 1.0}, r"warmup=1.0 is not in \[0, 1\)"),
+        ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+        ({"weight_decay": 2}, "weight_decay=2"),
+        ({"patience": 0}, "patience=0"),
+    ],
+)
+def test_recipes_refuse_what_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=f"Recipe {message}"):
+        Recipe(**settings)
+    with pytest.raises(ValueError, match=message):
+        training.RECIPES["plain"].replace(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rotation": -1}, {"shift": 28}, {"shear": 61}, {"zoom": 1}, {"erasing": 1.1}], ids=str
+)
+def test_augmentations_refuse_what_cannot_be(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"Augmentation {name}="):
+        Augmentation(**settings)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ((TRAIN[0] / 255, TRAIN[1]), r"training images are float64 \(320, 28, 28, 1\); give uint8"),
+        ((TRAIN[0][..., 0], TRAIN[1]), r"training images are uint8 \(320, 28, 28\)"),
+        ((TRAIN[0], TRAIN[1][:-1]), r"training labels are int64 \(319,\); give 320 whole numbers"),
+        ((TRAIN[0], np.eye(10)[TRAIN[1]]), "training labels are float64"),
+        ((TRAIN[0], TRAIN[1] + 1), r"training labels must be .* in 0\.\.9"),
+        ((TRAIN[0][:0], TRAIN[1][:0]), "training labels must be one or more"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(train, message):
+    with pytest.raises(ValueError, match=message):
+        fit(small_mlp(), train=train)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match=r"precision='half'; choose one of auto, float32, bfloat16"):
+        fit(small_mlp(), precision="half")
+
+
+# ---------------------------------------------------------------------------------------------- batches, augmentation
+
+
+def epoch_of(batches, epoch):
+    batches.start_epoch(epoch)
+    return [batches[index] for index in range(len(batches))]
+
+
+def test_batches_follow_from_seed_and_epoch_alone():
+    augmentation = Augmentation(flip=True, shift=2, erasing=0.5)
+    recipe = Recipe(batch_size=96, augmentation=augmentation)
+    first, second = Batches(*TRAIN, recipe, seed=1), Batches(*TRAIN, recipe, seed=1)
+    expected = epoch_of(first, 4)
+    second.start_epoch(4)
+    for index in (3, 0, 2, 1):  # in any order
+        for ours, theirs in zip(expected[index], second[index], strict=True):
+            np.testing.assert_array_equal(theirs, ours)
+    assert (epoch_of(first, 5)[0][0] != expected[0][0]).any()
+    assert (epoch_of(Batches(*TRAIN, recipe, seed=2), 4)[0][0] != expected[0][0]).any()
+
+
+def test_an_epoch_holds_every_image_once_with_its_label():
+    batches = epoch_of(Batches(*TRAIN, Recipe(batch_size=96), seed=0), 1)
+    assert [len(images) for images, _ in batches] == [96, 96, 96, 32]
+    images = np.concatenate([images for images, _ in batches])
+    labels = np.concatenate([targets.argmax(axis=1) for _, targets in batches])
+    assert (labels != TRAIN[1]).any()  # shuffled
+    rows = {image.tobytes(): label for image, label in zip(*TRAIN, strict=True)}
+    assert {image.tobytes(): label for image, label in zip(images, labels, strict=True)} == rows
+
+
+class Most:
+    """A source of chance that always draws the largest amount, and mirrors."""
+
+    def uniform(self, low, high, size):
+        return np.full(size, float(high))
+
+    def random(self, size):
+        return np.zeros(size)
+
+    def integers(self, low, high, size, endpoint=False):
+        return np.full(size, high)
+
+
+SHAPE = np.zeros((2, 28, 28, 1), np.uint8)
+SHAPE[:, 8:20, 11:16, 0] = 200  # a trunk
+SHAPE[:, 8:11, 16:19, 0] = 90  # and a branch at its upper right
+
+
+def most(images=SHAPE, **amounts):
+    moved = training.augment(images, Augmentation(**amounts), Most())
+    assert moved.shape == images.shape and moved.dtype == np.uint8
+    return moved
+
+
+def test_no_augmentation_changes_nothing():
+    np.testing.assert_array_equal(training.augment(TRAIN[0], Augmentation(), np.random.default_rng(0)), TRAIN[0])
+
+
+def test_the_interpolation_of_an_identity_is_exact():
+    moved = training.augment(TRAIN[0], Augmentation(rotation=1e-9), np.random.default_rng(0))
+    np.testing.assert_array_equal(moved, TRAIN[0])
+
+
+def test_flip_mirrors_left_and_right_with_and_without_interpolation():
+    mirrored = SHAPE[:, :, ::-1]
+    np.testing.assert_array_equal(most(flip=True), mirrored)
+    np.testing.assert_array_equal(most(flip=True, rotation=1e-9), mirrored)
+    images = training.augment(np.repeat(SHAPE[:1], 400, axis=0), Augmentation(flip=True), np.random.default_rng(0))
+    assert 150 < (images == mirrored[0]).all(axis=(1, 2, 3)).sum() < 250
+
+
+def test_rotation_turns_about_the_centre_and_keeps_the_shape():
+    np.testing.assert_array_equal(most(rotation=90), np.rot90(SHAPE, axes=(1, 2)))
+    np.testing.assert_array_equal(most(rotation=180), SHAPE[:, ::-1, ::-1])
+    turned = most(rotation=30).astype(float)
+    assert turned.sum() == pytest.approx(SHAPE.sum(dtype=float), rel=0.01)
+
+
+def test_whole_shifts_move_and_fill_with_black():
+    expected = np.zeros_like(SHAPE)
+    expected[:, 9:, 9:] = SHAPE[:, :-9, :-9]
+    np.testing.assert_array_equal(most(shift=9), expected)
+    expected = np.zeros_like(SHAPE)
+    expected[:, :-9, :-9] = SHAPE[:, 9:, 9:]  # the affine transform's largest shift is in the other direction
+    np.testing.assert_array_equal(most(shift=9, rotation=1e-9), expected)
+
+
+def test_shifts_reach_both_directions_and_no_further():
+    dot = np.zeros((2000, 28, 28, 1), np.uint8)
+    dot[:, 14, 14] = 255
+    for amounts in ({"shift": 2}, {"shift": 2.9}):
+        moved = training.augment(dot, Augmentation(**amounts), np.random.default_rng(0))
+        _, rows, columns, _ = np.nonzero(moved)
+        assert len(rows) == 2000
+        assert set(zip(rows, columns, strict=True)) == {(r, c) for r in range(12, 17) for c in range(12, 17)}
+
+
+def test_zoom_and_shear_change_area_and_outline_only():
+    area = SHAPE.sum(dtype=float)
+    assert most(zoom=0.5).sum() == pytest.approx(area / 1.5**2, rel=0.05)
+    sheared = most(shear=30)[0, :, :, 0]
+    assert sheared.sum() == pytest.approx(area / 2, rel=0.01)
+    rows = SHAPE[0, :, :, 0].sum(axis=1)
+    np.testing.assert_allclose(sheared.sum(axis=1), rows, rtol=0.02)  # rows slide along themselves
+    columns = np.arange(28)
+    slide = [(sheared[row] @ columns - SHAPE[0, row, :, 0] @ columns) / rows[row] for row in (12, 18)]
+    assert slide[0] - slide[1] == pytest.approx(6 * np.tan(np.radians(30)), abs=0.1)
+
+
+def test_mixed_augmentation_of_real_garments_keeps_range_and_brightness():
+    amounts = Augmentation(flip=True, rotation=10, shift=2, shear=10, zoom=0.1)
+    white = np.zeros((50, 28, 28, 1), np.uint8)
+    white[:, 6:22, 6:22] = 255
+    moved = training.augment(white, amounts, np.random.default_rng(0))
+    assert (moved.max(axis=(1, 2, 3)) >= 254).all()  # interpolation neither overflows nor dims what is inside
+    sizes = moved.sum(axis=(1, 2, 3)) / 255 / 256
+    assert 0.8 < sizes.min() < 1 < sizes.max() < 1.25
+
+
+@pytest.mark.parametrize("probability", [0.25, 1.0])
+def test_erasing_replaces_one_rectangle_of_the_right_size(probability):
+    black = np.zeros((1000, 28, 28, 1), np.uint8)
+    on_black = training.augment(black, Augmentation(erasing=probability), np.random.default_rng(0))
+    on_white = training.augment(black + 255, Augmentation(erasing=probability), np.random.default_rng(0))
+    erased = (on_black == on_white)[..., 0]
+    chosen = erased.any(axis=(1, 2))
+    assert chosen.mean() == pytest.approx(probability, abs=0.05)
+    for mask in erased[chosen]:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        assert mask.sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    area = erased[chosen].mean(axis=(1, 2))
+    assert 0.01 < area.min() < 0.03 and 0.18 < area.max() < 0.22  # 2 % to 20 %, sides rounded to pixels
+    assert (on_black[~erased] == 0).all() and len(np.unique(on_black[erased])) == 256
+
+
+# --------------------------------------------------------------------------------------------------------- prediction
+
+
+def test_predicted_rows_are_distributions_and_mirroring_is_invariant(trained):
+    model, images = trained["model"], VALIDATION[0]
+    probabilities = training.predict(model, images, batch_size=33)
+    assert probabilities.shape == (80, 10) and probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), model.predict(images, verbose=0).argmax(axis=1))
+    both = training.predict(model, images, mirror=True)
+    np.testing.assert_allclose(training.predict(model, images[:, :, ::-1], mirror=True), both, atol=1e-5)
+    np.testing.assert_allclose(both.sum(axis=1), 1, atol=1e-5)
+    assert np.abs(both - probabilities).max() > 1e-3  # the model itself is not
+
+
+def test_huge_logits_do_not_overflow():
+    image = layers.Input((28, 28, 1))
+    model = keras.Model(
+        image, layers.Dense(10, kernel_initializer="ones", bias_initializer="ones")(layers.Flatten()(image))
+    )
+    probabilities = training.predict(model, np.full((1, 28, 28, 1), 255, np.uint8))
+    np.testing.assert_allclose(probabilities, 0.1, rtol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------- fingerprint
+
+FINGERPRINT = """
+import json, sys
+from pathlib import Path
+import fashion_mnist
+from fashion_mnist import models, training
+
+folder = Path(fashion_mnist.__file__).parent
+assert folder == Path(sys.argv[1]).resolve(), folder
+for module, old, new in [("models", "", "")] + json.loads(sys.argv[2]):
+    path = folder / f"{module}.py"
+    original = path.read_bytes()
+    text = original.decode()
+    assert old in text, old
+    path.write_bytes(text.replace(old, new, 1).encode())
+    print(training.source_fingerprint(models.deep_cnn), training.source_fingerprint(models.mlp))
+    path.write_bytes(original)
+"""
+
+
+def test_fingerprint_follows_the_code_that_decides_weights(tmp_path):
+    package = tmp_path / "fashion_mnist"
+    shutil.copytree(Path(training.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    same, both, deep_only = "same", "both", "deep only"
+    changes = [
+        (same, "training", "def _one_hot(", "# a remark\ndef _one_hot("),
+        (same, "training", '"""Change each image at random.', '"""Another sentence.'),
+        (same, "training", "is not a whole checkpoint", "is half a checkpoint"),  # only saves
+        (both, "training", "np.pad(images", "np.pad(images + 1"),  # a helper of a helper of the batches
+        (both, "training", "momentum=0.9", "momentum=0.8"),
+        (both, "models", "CLASSES = 10", "CLASSES = 11"),
+        (deep_only, "models", 'padding="same", use_bias=False', 'padding="same", use_bias=True'),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", FINGERPRINT, package, json.dumps([change[1:] for change in changes])],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    before, *after = (line.split() for line in done.stdout.splitlines())
+    assert before == [training.source_fingerprint(models.deep_cnn), training.source_fingerprint(models.mlp)]
+    assert all(len(fingerprint) == 16 for fingerprint in before) and before[0] != before[1]
+    for (kind, *change), (deep, shallow) in zip(changes, after, strict=True):
+        assert (deep != before[0], shallow != before[1]) == (kind != same, kind == both), change
