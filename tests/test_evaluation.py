@@ -91,6 +91,7 @@ def test_a_class_without_images_counts_as_zero_and_not_as_an_error():
     assert summary["recall_weighted"] == 1
 
 
+@pytest.mark.filterwarnings("error")
 def test_float32_rows_are_accepted():
     logits = np.random.default_rng(0).normal(size=(2000, 10)).astype(np.float32) * 20
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))

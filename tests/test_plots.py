@@ -446,6 +446,47 @@ def test_heat_maps_that_do_not_fit_are_refused(images):
         plots.heat_map_overlays(images[:2], {"a": np.full((2, 7, 7), 2.0)}, ["x", "y"])
 
 
+def test_heat_map_overlays_across_put_images_side_by_side(images, rng):
+    figure = drawn(plots.heat_map_overlays(images[:4], {"CNN": rng.random((4, 7, 7))}, list("abcd"), across=True))
+    assert [axis.get_title() for axis in figure.axes[:4]] == list("abcd")
+    assert [figure.axes[index].get_ylabel() for index in (0, 4)] == ["image", "CNN"]
+    assert np.array_equal(figure.axes[2].images[0].get_array(), figure.axes[6].images[0].get_array())
+
+
+def test_evidence_maps_share_a_scale_around_zero(images, rng):
+    maps = {"for Coat": rng.normal(size=(2, 7, 7)), "for Shirt": 3 * rng.normal(size=(2, 7, 7))}
+    figure = drawn(plots.evidence_maps(images[:2], maps, ["x", "y"]))
+    heats = [axis.images[1] for axis in figure.axes[:6] if len(axis.images) == 2]
+    assert len(heats) == 4
+    ((low, high),) = {heat.get_clim() for heat in heats}
+    assert low == -high and high > 3
+    red, white, blue = heats[0].get_cmap()([1.0, 0.5, 0.0])
+    assert red[0] > red[2] and blue[2] > blue[0] and white[3] < 0.1  # nothing hides the image where nothing is said
+    drawn(plots.evidence_maps(images[:2], {"dead": np.zeros((2, 7, 7))}, ["x", "y"]))
+
+
+def test_faithfulness_curves_draw_base_lines_dashed(rng):
+    fraction, values = np.linspace(0, 1, 5), {"Grad-CAM": rng.random(5), "random": rng.random(5)}
+    figure = drawn(plots.faithfulness_curves(fraction, values, values, baselines=["random"]))
+    for axis in figure.axes:
+        assert [line.get_linestyle() for line in axis.lines] == ["-", "--"]
+        assert np.array_equal(axis.lines[1].get_ydata(), values["random"])
+    assert texts(figure.legends[0]) == ["Grad-CAM", "random"]
+    with pytest.raises(ValueError, match="deletion has random; they must agree"):
+        plots.faithfulness_curves(fraction, values, {"random": values["random"]})
+    with pytest.raises(ValueError, match=r"curve 'Grad-CAM' has 5 entries, fraction has 4"):
+        plots.faithfulness_curves(fraction[1:], values, values)
+
+
+def test_sanity_cascade_starts_from_the_intact_network():
+    figure = drawn(plots.sanity_cascade({"Grad-CAM": {"logits": 0.4, "conv1": 0.1}}))
+    (axis,) = figure.axes
+    assert list(axis.lines[0].get_ydata()) == [1, 0.4, 0.1]
+    assert names_of(axis.get_xticklabels()) == ["none", "logits", "… and conv1"]
+    with pytest.raises(ValueError, match=r"correlations\['b'\] has layers conv1; the first has logits"):
+        plots.sanity_cascade({"a": {"logits": 0.4}, "b": {"conv1": 0.4}})
+
+
 # ----------------------------------------------------------------------------------------------------------- checks
 
 

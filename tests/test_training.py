@@ -188,7 +188,7 @@ def test_the_checkpoint_of_another_training_is_refused(trained, change):
     model = models.mlp(**change.get("model", {"hidden": (16,), "dropout": 0.1}))
     recipe = trained["recipe"].replace(**change.get("recipe", {}))
     arguments = {**trained["arguments"], "log": None, "seed": change.get("seed", 3)}
-    with pytest.raises(training.TrainingError, match=r"state\.npz is the checkpoint of another training.*delete it"):
+    with pytest.raises(training.CheckpointError, match=r"state\.npz is the checkpoint of another training.*delete it"):
         fit(model, recipe, train=change.get("train", TRAIN), **arguments)
 
 
@@ -197,7 +197,7 @@ def test_a_truncated_checkpoint_is_refused(trained, keep, tmp_path):
     whole = Path(trained["arguments"]["checkpoint"]).read_bytes()
     torn = tmp_path / "torn.npz"
     torn.write_bytes(whole[: int(len(whole) * keep)])
-    with pytest.raises(training.TrainingError, match=r"torn\.npz is not a whole checkpoint.*delete it to start anew"):
+    with pytest.raises(training.CheckpointError, match=r"torn\.npz is not a whole checkpoint.*delete it to start anew"):
         fit(small_mlp(), trained["recipe"], seed=3, checkpoint=torn)
 
 
@@ -212,7 +212,7 @@ def test_tensorboard_files_appear_or_the_missing_package_is_named(tmp_path):
 
 def test_the_bar_counts_epochs_on_standard_error(capsys):
     fit(small_mlp(), progress=True)
-    assert "2/2" in capsys.readouterr().err
+    assert "1/2" in capsys.readouterr().err
     fit(small_mlp(), progress=False)
     assert capsys.readouterr().err == ""
 
@@ -263,32 +263,28 @@ def test_weight_decay_shrinks_kernels_only():
 
 
 def overfit(**changes):
-    """Train on labels without meaning: the validation loss soon rises."""
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (160, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 160)
-    recipe = Recipe(epochs=12, batch_size=32, learning_rate=3e-3).replace(**changes)
+    """Train towards class 0 and validate on class 1: the validation loss rises from the first epoch on."""
+    images, labels = TRAIN[0][:160], np.zeros(160, int)
+    recipe = Recipe(epochs=8, batch_size=32, learning_rate=3e-3).replace(**changes)
     model = small_mlp()
-    return model, (noise[0][:80], noise[1][:80]), fit(model, recipe, noise, (noise[0][:80], noise[1][:80] * 0))
+    done = fit(model, recipe, (images, labels), (VALIDATION[0], np.ones(80, int)))
+    left = loss_by_hand(model.predict(VALIDATION[0], verbose=0), np.ones(80, int))
+    return done, left
 
 
 def test_early_stopping_stops_and_the_best_epoch_is_kept():
-    model, (images, _), done = overfit(patience=2, keep="best")
+    done, left = overfit(patience=2, keep="best")
     losses = done.history["val_loss"]
-    assert len(losses) == done.kept_epoch + 2 < 12
-    assert done.kept_epoch == int(np.argmin(losses)) + 1
-    logits = model.predict(images, verbose=0)
-    assert loss_by_hand(logits, np.zeros(80, int)) == pytest.approx(min(losses), rel=1e-4)
+    assert len(losses) == 3 and losses == sorted(losses)
+    assert done.kept_epoch == 1
+    assert left == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_plateau_halves_the_rate_and_the_last_epoch_can_be_kept():
-    model, (images, _), done = overfit(schedule="plateau", keep="last")
-    rates, losses = done.history["learning_rate"], done.history["val_loss"]
-    best = int(np.argmin(losses))
-    assert best < 6
-    assert rates[best + 2] == pytest.approx(3e-3) and rates[best + 3] == pytest.approx(1.5e-3)
-    assert done.kept_epoch == 12
-    logits = model.predict(images, verbose=0)
-    assert loss_by_hand(logits, np.zeros(80, int)) == pytest.approx(losses[-1], rel=1e-4)
+    done, left = overfit(schedule="plateau", keep="last")
+    assert done.history["learning_rate"] == pytest.approx([3e-3] * 3 + [1.5e-3] * 3 + [0.75e-3] * 2)
+    assert done.kept_epoch == 8
+    assert left == pytest.approx(done.history["val_loss"][-1], rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_settings():
@@ -340,9 +336,9 @@ def test_accelerated_restores_the_model_even_after_an_error():
         assert model.layers[-2].compute_dtype == "bfloat16"
         raise RuntimeError("in between")
     assert is_plain(model)
-    with pytest.raises(ValueError, match=r"precision='float16'; choose one of auto, float32, bfloat16"):
-        with training.accelerated(model, "float16"):
-            pass
+    unknown = training.accelerated(model, "float16")
+    with pytest.raises(ValueError, match=r"precision='float16'; choose one of auto, float32, bfloat16"), unknown:
+        pass
 
 
 def batch_norm_step(precision, fused):
@@ -437,6 +433,7 @@ def test_models_saved_after_and_during_training_load_with_keras_alone(tmp_path):
 
 # Labels mean nothing, so that the validation loss rises, the rate is halved and the training stops early.
 NOISE = """
+import json
 import sys
 import keras
 import numpy as np
@@ -461,7 +458,7 @@ def train(name, callbacks=()):
         checkpoint=f"{name}.npz", log=f"{name}.csv", callbacks=callbacks,
     )
     del done.history["seconds"]
-    np.savez(f"{name}_end.npz", *model.get_weights(), history=repr((done.history, done.kept_epoch)))
+    np.savez(f"{name}_end.npz", *model.get_weights(), history=json.dumps([done.history, done.kept_epoch]))
 
 for name in sys.argv[1:]:
     train(name, [Tell()])
@@ -487,9 +484,8 @@ def test_killed_trainings_end_where_an_uninterrupted_one_does(tmp_path):
             with killed:
                 for _ in range(chance.randint(8, 18)):  # steps; an epoch has six
                     killed.stdout.readline()
-                with_delay = chance.uniform(0, 0.05)
                 try:
-                    killed.wait(with_delay)
+                    killed.wait(chance.uniform(0, 0.05))
                 except subprocess.TimeoutExpired:
                     killed.kill()
                     kills += 1
@@ -503,7 +499,7 @@ def test_killed_trainings_end_where_an_uninterrupted_one_does(tmp_path):
         whole.wait()
 
     weights, history, log = outcome(tmp_path, "whole")
-    record = eval(history)[0]
+    record = json.loads(history)[0]
     assert len(record["loss"]) < 14, "the case must include early stopping"
     assert min(record["learning_rate"]) < 0.006, "the case must include a lowered rate"
     for name in ("twin", "killed"):
@@ -523,7 +519,8 @@ labels = np.arange(160) % 10
 images = np.zeros((160, 28, 28, 1), np.uint8)
 for image, label in zip(images, labels):
     image[2 * label + 4 : 2 * label + 7, 4:20] = 200
-recipe = training.Recipe(epochs=6, batch_size=16, learning_rate=0.01, augmentation=training.Augmentation(rotation=2, erasing=0.1))
+augmentation = training.Augmentation(rotation=2, erasing=0.1)
+recipe = training.Recipe(epochs=6, batch_size=16, learning_rate=0.01, augmentation=augmentation)
 keras.utils.set_random_seed(0)
 model = models.regularised_cnn((8,), dense=16, dropout=0.1)
 done = training.fit(model, (images, labels), (images, labels), recipe, checkpoint="jax.npz")

@@ -1,9 +1,11 @@
 """Import Keras without the log lines that TensorFlow's native code prints at start-up.
 
 They are written before any Python code could turn them off, straight to file descriptor 2, and would stand in every
-notebook's first output. Errors are exceptions and are not lost.
+notebook's first output. So would TensorFlow's warning of many models traced in one process, which is what a study does.
+Errors are exceptions and are not lost.
 """
 
+import logging
 import os
 from contextlib import contextmanager
 
@@ -28,3 +30,5 @@ def _silent_stderr():
 
 with _silent_stderr():
     import keras  # noqa: F401
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)

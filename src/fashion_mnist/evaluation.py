@@ -42,7 +42,7 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     correct = int((predicted == labels).sum())
     low, high = wilson_interval(correct, len(labels))
     summary = {
-        "loss": float(metrics.log_loss(labels, np.float64(probabilities), labels=classes)),
+        "loss": float(metrics.log_loss(labels, probabilities, labels=classes)),
         "accuracy": correct / len(labels),
         "accuracy_low": low,
         "accuracy_high": high,
@@ -169,4 +169,6 @@ def _checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
             f"Row {row} of the probabilities sums to {sums[row]:.4g}, not to one ({wrong.sum()} such rows); "
             "turn logits into probabilities with a softmax first."
         )
-    return labels, probabilities
+    # float32 rows sum to one only to float32's precision, which scikit-learn warns of in every notebook.
+    probabilities = probabilities.astype(np.float64)
+    return labels, probabilities / probabilities.sum(axis=1, keepdims=True)

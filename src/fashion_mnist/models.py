@@ -19,6 +19,9 @@ from keras import layers
 
 IMAGE_SHAPE = (28, 28, 1)
 CLASSES = 10
+# Of the running statistics of batch normalisation. Keras's 0.99 needs hundreds of steps to forget the start, more than
+# a quick training has.
+MOMENTUM = 0.9
 
 
 def build(name: str, **arguments: object) -> keras.Model:
@@ -134,7 +137,7 @@ def deep_cnn(
             x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dropout(_fraction("dropouts", rate), name=f"stage{stage}_dropout")(x)
     x = layers.Dense(dense, use_bias=False, name="dense")(x)
-    x = layers.BatchNormalization(name="dense_bn")(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name="dense_bn")(x)
     x = layers.ReLU(name="dense_relu")(x)
     x = layers.Dropout(_fraction("dropouts", dropouts[-1]), name="dense_dropout")(x)
     return _classifier("deep_cnn", inputs, x)
@@ -231,7 +234,7 @@ def _scaled_input() -> tuple[keras.KerasTensor, keras.KerasTensor]:
 def _conv_bn(x, filters: int, name: str, relu: bool, gamma: str = "ones", penalty=None):
     """Convolution without bias, which the normalisation behind it would take away again."""
     x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_regularizer=penalty, name=name)(x)
-    x = layers.BatchNormalization(gamma_initializer=gamma, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, gamma_initializer=gamma, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -843,7 +844,9 @@ def feature_maps(maps: np.ndarray, columns: int = 8, title: str = "") -> Figure:
     return figure
 
 
-def heat_map_overlays(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
+def heat_map_overlays(
+    images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str], across: bool = False
+) -> Figure:
     """Heat maps laid over the images they explain: rows images, columns methods.
 
     Parameters
@@ -853,44 +856,135 @@ def heat_map_overlays(images: np.ndarray, maps: Mapping[str, np.ndarray], labels
         A map of lower resolution is stretched over the image and interpolated.
     labels : sequence of str, length n
         Text beside each image.
+    across : bool
+        Put the images side by side and the methods below one another; for more images than methods.
+
+    Returns
+    -------
+    Figure
+        The plain image in the first column (row), one axes a cell, one colour bar for all.
+    """
+    images = _maps_of_images(images, maps, labels)
+    for name, values in maps.items():
+        if np.min(values) < 0 or np.max(values) > 1:
+            raise ValueError(
+                f"maps[{name!r}]: values from {np.min(values):.3g} to {np.max(values):.3g}; scale to 0 to 1"
+            )
+    shades = plt.get_cmap("YlOrRd")(np.linspace(0, 1, 256))
+    figure, axes, heat = _overlays(images, maps, labels, across, shades, np.linspace(0, 1, 256), vmin=0, vmax=1)
+    label = "Importance" if across else "Importance (0 none, 1 highest in the image)"
+    figure.colorbar(heat, ax=axes, label=label, shrink=0.8, pad=0.02, aspect=12 if across else 20)
+    return figure
+
+
+def evidence_maps(
+    images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str], unit: str = "logits"
+) -> Figure:
+    """Evidence for (red) and against (blue) a class, laid over the images: rows images, columns questions.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28, 1) or (n, 28, 28), values 0 to 255
+    maps : mapping of question to ndarray, shape (n, h, w), any real numbers
+        All maps share one scale, symmetrical around 0, so that they can be compared.
+    labels : sequence of str, length n
+        Text beside each image.
+    unit : str
+        What the values are, for the colour bar.
 
     Returns
     -------
     Figure
         The plain image in the first column, one axes a cell, one colour bar for all.
     """
-    images = _images(images)
-    _same_length(labels, images, "labels", "images")
-    for name, values in _filled(maps, "maps").items():
-        if np.ndim(values) != 3 or len(values) != len(images):
-            raise ValueError(f"maps[{name!r}] has shape {np.shape(values)}; expected ({len(images)}, h, w)")
-        if np.min(values) < 0 or np.max(values) > 1:
+    images = _maps_of_images(images, maps, labels)
+    # The very largest values would leave all others pale.
+    limit = max(float(np.percentile(np.abs([value for one in maps.values() for value in np.ravel(one)]), 99.5)), 1e-9)
+    shades = plt.get_cmap("RdBu_r")(np.linspace(0, 1, 256))
+    strength = np.abs(np.linspace(-1, 1, 256))
+    figure, axes, heat = _overlays(images, maps, labels, False, shades, strength, vmin=-limit, vmax=limit)
+    figure.colorbar(heat, ax=axes, label=f"Evidence ({unit})", shrink=0.6, pad=0.02, extend="both")
+    return figure
+
+
+def faithfulness_curves(
+    fraction: np.ndarray,
+    insertion: Mapping[str, np.ndarray],
+    deletion: Mapping[str, np.ndarray],
+    baselines: Sequence[str] = (),
+) -> Figure:
+    """Probability of the explained class as pixels are inserted (left) and deleted (right), most important first.
+
+    Parameters
+    ----------
+    fraction : ndarray, shape (steps,), values 0 to 1
+        Share of the pixels.
+    insertion, deletion : mapping of method name to ndarray, shape (steps,), values 0 to 1
+        Mean curves, of the same methods.
+    baselines : sequence of str
+        Methods to draw dashed.
+
+    Returns
+    -------
+    Figure
+        The legend names the methods, in the order given.
+
+    Raises
+    ------
+    ValueError
+        If the two mappings name different methods, or a curve does not have one value a step.
+    """
+    if list(_filled(insertion, "insertion")) != list(deletion):
+        raise ValueError(f"insertion has {', '.join(insertion)}; deletion has {', '.join(deletion)}; they must agree")
+    figure, axes = plt.subplots(1, 2, figsize=(8, 4.3), sharey=True)
+    for axis, curves, what, better in (
+        (axes[0], insertion, "inserted", "higher"),
+        (axes[1], deletion, "deleted", "lower"),
+    ):
+        for (name, values), colour in zip(curves.items(), _run_colours(curves), strict=True):
+            _same_length(values, fraction, f"curve {name!r}", "fraction")
+            axis.plot(fraction, values, "--" if name in baselines else "-", color=colour, label=name)
+        axis.set(xlabel=f"Pixels {what}", xlim=(0, 1), ylim=(0, None), title=f"{what.capitalize()}: {better} is better")
+        axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes[0].set_ylabel("Probability of the explained class")
+    figure.get_layout_engine().set(wspace=0.05)  # else 100 % of the one panel and 0 % of the other run together
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def sanity_cascade(correlations: Mapping[str, Mapping[str, float]]) -> Figure:
+    """How much of the maps is left as layers lose their weights, one line a method.
+
+    Parameters
+    ----------
+    correlations : mapping of method name to mapping of layer name to float in [-1, 1]
+        Rank correlation with the maps of the intact network, once the layer and all above it are randomised; layers
+        from the top down, the same for each method.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If methods name different layers.
+    """
+    layers = list(next(iter(_filled(correlations, "correlations").values())))
+    figure, axis = plt.subplots(figsize=(8, 4.3))
+    places = range(len(layers) + 1)
+    for index, ((name, values), colour) in enumerate(
+        zip(correlations.items(), _run_colours(correlations), strict=True)
+    ):
+        if list(values) != layers:
             raise ValueError(
-                f"maps[{name!r}]: values from {np.min(values):.3g} to {np.max(values):.3g}; scale to 0 to 1"
+                f"correlations[{name!r}] has layers {', '.join(values)}; the first has {', '.join(layers)}"
             )
-    columns = 1 + len(maps)
-    size = min(1.5, 6.6 / columns)
-    figure, axes = plt.subplots(
-        len(images), columns, figsize=(1.3 + size * columns, 0.4 + size * len(images)), squeeze=False
-    )
-    height, width = images.shape[1:3]
-    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-        for axis in axes[row]:
-            _picture(axis, image)
-        axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-        for axis, values in zip(axes[row, 1:], maps.values(), strict=True):
-            heat = axis.imshow(
-                values[row],
-                cmap="YlOrRd",
-                vmin=0,
-                vmax=1,
-                alpha=0.65,
-                interpolation="bilinear",
-                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-            )
-    for axis, title in zip(axes[0], ["image", *maps], strict=True):
-        axis.set_title(title, fontsize=9, loc="center")
-    figure.colorbar(heat, ax=axes, label="Importance (0 none, 1 highest in the image)", shrink=0.8, pad=0.02)
+        axis.plot(places, [1.0, *values.values()], color=colour, marker=_run_marker(index), markersize=6, label=name)
+    axis.axhline(0, color="#555555", linewidth=1)
+    axis.set_xticks(places, ["none", layers[0], *(f"… and {layer}" for layer in layers[1:])])
+    axis.set(xlabel="Layers randomised", ylabel="Rank correlation with the intact maps", ylim=(None, 1.05))
+    figure.legend(loc="outside lower center", ncols=min(5, len(correlations)))
     return figure
 
 
@@ -906,6 +1000,50 @@ def _picture(axis, image: np.ndarray) -> None:
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
+
+
+def _maps_of_images(images, maps, labels) -> np.ndarray:
+    """The images, after checking that each has its label and one map of every kind."""
+    images = _images(images)
+    _same_length(labels, images, "labels", "images")
+    for name, values in _filled(maps, "maps").items():
+        if np.ndim(values) != 3 or len(values) != len(images):
+            raise ValueError(f"maps[{name!r}] has shape {np.shape(values)}; expected ({len(images)}, h, w)")
+    return images
+
+
+def _overlays(images, maps, labels, across, shades, strength, **limits):
+    """Maps over images, one axes a cell; returns the figure, its axes (image, kind of map) and the last map drawn.
+
+    `shades` are the colours of the scale, and become the more transparent the less their `strength` in 0..1: where a
+    map says nothing, the image is seen.
+    """
+    shades[:, 3] = strength**0.6
+    kinds = ["image", *maps]
+    shape = (len(kinds), len(images)) if across else (len(images), len(kinds))
+    size = min(1.5, 6.6 / shape[1])
+    figure, axes = plt.subplots(*shape, figsize=(1.3 + size * shape[1], 0.4 + size * shape[0]), squeeze=False)
+    by_image = axes.T if across else axes
+    height, width = images.shape[1:3]
+    for row, (image, cells) in enumerate(zip(images, by_image, strict=True)):
+        for axis in cells:
+            _picture(axis, image)
+        for axis in cells[1:]:
+            axis.images[0].set_clim(0, 640)  # paler, so that a dark garment does not change the colours over it
+        for axis, values in zip(cells[1:], maps.values(), strict=True):
+            drawn = axis.imshow(
+                values[row],
+                cmap=ListedColormap(shades),
+                interpolation="bilinear",
+                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+                **limits,
+            )
+    above, beside = (labels, kinds) if across else (kinds, labels)
+    for axis, title in zip(axes[0], above, strict=True):
+        axis.set_title(title, fontsize=8 if across else 9, fontweight="normal" if across else "bold", loc="center")
+    for axis, text in zip(axes[:, 0], beside, strict=True):
+        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
+    return figure, by_image, drawn
 
 
 def _centre(column: int, size: int = 28) -> float:

@@ -270,9 +270,11 @@ class Study:
             "versions": versions(),
             "git": git_commit(self.root),
         }
+        bare = models.build(architecture, **arguments)  # without the optimiser's state, which is twice the weights
+        bare.set_weights(model.get_weights())
         unfinished = path.with_name(f".{name}.{os.getpid()}.keras")
         try:
-            model.save(unfinished, include_optimizer=False)
+            bare.save(unfinished)
             card_path.unlink(missing_ok=True)  # never a new model beside an old card
             unfinished.replace(path)
         finally:
