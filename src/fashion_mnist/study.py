@@ -82,7 +82,7 @@ PROFILES = {
             cnn_epochs=6,
             resnet_epochs=2,
             deep_epochs=2,
-            explained_images=200,
+            explained_images=100,
         ),
         Profile(
             "full",
@@ -92,7 +92,7 @@ PROFILES = {
             mlp_epochs=20,
             cnn_epochs=20,
             resnet_epochs=12,
-            deep_epochs=20,
+            deep_epochs=16,
             explained_images=1_000,
         ),
     )
