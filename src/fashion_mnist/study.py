@@ -979,15 +979,18 @@ def _index(chapters: Sequence[Chapter], profile: str) -> str:
     cards = []
     for chapter in chapters:
         picture = f'<img alt="" src="data:image/png;base64,{chapter.picture}">' if chapter.picture else ""
-        facts = "".join(
+        facts = [
             f"<div><dt>{html.escape(key.replace('_', ' '))}</dt><dd>{_readable(key, value)}</dd></div>"
             for key, value in chapter.record.get("headline", {}).items()
-        )
+        ]
+        numbers = f"<dl>{''.join(facts[:9])}</dl>"
+        if facts[9:]:
+            numbers += f"<details><summary>{len(facts) - 9} more</summary><dl>{''.join(facts[9:])}</dl></details>"
         # As a heading: on its own, "1. A title" would be a list of one.
         title = re.sub(r"<a class=.*|</?h1[^>]*>", "", markdown2html(f"# {chapter.title}").strip())
         cards.append(
             f'<article class="card"><div><h2><a href="{chapter.name}.html">{title}</a></h2>'
-            f"{markdown2html(chapter.summary)}{_provenance(chapter)}<dl>{facts}</dl></div>{picture}</article>"
+            f"{markdown2html(chapter.summary)}{_provenance(chapter)}{numbers}</div>{picture}</article>"
         )
     record = next((chapter.record for chapter in chapters if chapter.record), None)
     made = ""
@@ -1064,6 +1067,7 @@ th:first-child, td:first-child { text-align: left; }
 .card > div { flex: 1; min-width: 0; } .card h2 { margin: .4em 0; }
 .card > img { width: 15rem; max-height: 15rem; object-fit: contain; align-self: center; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .6rem 1rem; margin: 0; }
+summary { color: var(--accent); cursor: pointer; font-size: .9rem; margin: .6rem 0; }
 dt { color: var(--quiet); font-size: .8rem; } dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
 @media (max-width: 44rem) { .card { flex-direction: column; } .card > img { width: 100%; } }
 """
