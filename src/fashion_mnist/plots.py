@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -1117,17 +1118,23 @@ def _class_handles(class_names: Sequence[str]) -> list[Line2D]:
 
 
 def _matrix(axis, shares, texts, class_names, font: float = 9, rows: bool = True):
-    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), text in np.ndenumerate(texts):
-        if text:
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axis.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
-    axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(class_names)), class_names if rows else [])
+    seaborn.heatmap(
+        shares,
+        ax=axis,
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        annot=texts,
+        fmt="",
+        annot_kws={"fontsize": font},
+        cbar=False,
+        square=True,
+        xticklabels=class_names,
+        yticklabels=class_names if rows else False,
+    )
     axis.tick_params(length=0)
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-    return picture
+    axis.set_xticks(axis.get_xticks(), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    return axis.collections[0]
 
 
 def _confusion_panels(matrices, class_names, figsize, columns, font) -> Figure:
