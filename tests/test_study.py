@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import nbformat
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from fashion_mnist import data, study
+from fashion_mnist import data, models, study, training
 
 PARAMETERS = """\
 PROFILE = "quick"  # "smoke", "quick" or "full"
@@ -72,6 +73,84 @@ def a_study(root, kind="unverified", profile="quick"):
     banner = "SAMPLE DATA: generated images, not Fashion-MNIST" if kind == "sample" else None
     out = study.output_folder(profile, kind, root)
     return study.Study("01_test", study.PROFILES[profile], 0, a_dataset(kind), root, out, banner)
+
+
+# ------------------------------------------------------------------------------------- models that are trained once
+
+
+TINY = {"hidden": (8,), "dropout": 0.0}
+
+
+def test_a_model_is_trained_once_and_then_loaded(checkout, capsys):
+    recipe = training.Recipe(epochs=2, batch_size=32)
+    first = study.start("01_test", "smoke").train("mlp", recipe, arguments=TINY)
+    run = study.start("01_test", "smoke")
+    capsys.readouterr()
+    again = run.train("mlp", recipe, arguments=TINY)
+    assert "mlp_seed0: loaded" in capsys.readouterr().out
+    assert again.card == first.card
+    assert again.card["epochs"] == 2 and again.card["parameters"] == 784 * 8 + 8 + 8 * 10 + 10
+    for one, other in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+    record = json.loads(run.save_result({"n": 1}).read_text())
+    assert record["seconds"] >= again.card["seconds"], "a record says what everything takes from nothing"
+    assert not list((checkout / "build" / "checkpoints").rglob("*.npz"))
+    assert sorted(path.name for path in run.models.iterdir()) == ["mlp_seed0.json", "mlp_seed0.keras"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": training.Recipe(epochs=1, batch_size=16)},
+        {"arguments": {"hidden": (9,), "dropout": 0.0}},
+        {"seed": 1, "name": "mlp_seed0"},
+    ],
+)
+def test_another_recipe_network_or_seed_is_another_training(checkout, capsys, change):
+    run = study.start("01_test", "smoke")
+    settings = {"recipe": training.Recipe(epochs=1, batch_size=32), "arguments": TINY}
+    run.train("mlp", **settings)
+    capsys.readouterr()
+    card = run.train("mlp", **{**settings, **change}).card
+    assert "loaded" not in capsys.readouterr().out
+    assert json.loads((run.models / "mlp_seed0.json").read_text()) == card
+
+
+def test_a_damaged_model_file_is_trained_again(checkout, capsys):
+    run = study.start("01_test", "smoke")
+    recipe = training.Recipe(epochs=1, batch_size=32)
+    run.train("mlp", recipe, arguments=TINY)
+    file = run.models / "mlp_seed0.keras"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    run.train("mlp", recipe, arguments=TINY)
+    assert "mlp_seed0.keras is damaged" in capsys.readouterr().out
+    assert len(file.read_bytes()) == len(whole)
+
+
+def test_an_interrupted_training_goes_on_and_a_foreign_checkpoint_does_not_matter(checkout, capsys):
+    run = study.start("01_test", "smoke")
+    recipe = training.Recipe(epochs=3, batch_size=32)
+    checkpoint = checkout / "build" / "checkpoints" / "smoke" / "mlp_seed0.npz"
+    arrays = (run.data.x_train, run.data.y_train), (run.data.x_val, run.data.y_val)
+
+    class Interrupted(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    keras.utils.set_random_seed(0)
+    model = models.build("mlp", **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(model, *arrays, recipe, seed=0, checkpoint=checkpoint, callbacks=[Interrupted()])
+    before = dict(np.load(checkpoint))
+    card = run.train("mlp", recipe, arguments=TINY).card
+    assert card["history"]["loss"][:2] == json.loads(str(before["about"]))["history"]["loss"]
+    assert card["epochs"] == 3
+
+    np.savez(checkpoint, **before)  # of three epochs, where two are wanted
+    card = run.train("mlp", recipe.replace(epochs=2), arguments=TINY).card
+    assert card["epochs"] == 2
 
 
 # ------------------------------------------------------------------------------------------- where a run writes

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -220,9 +221,8 @@ class Study:
         -------
         Trained
         """
-        import keras
-
         from fashion_mnist import models, training
+        from fashion_mnist._backend import keras
 
         seed = self.seed if seed is None else seed
         arguments = dict(arguments or {})
@@ -239,9 +239,14 @@ class Study:
         if path.is_file() and card_path.is_file():
             card = json.loads(card_path.read_text(encoding="utf-8"))
             if card.items() >= identity.items():
-                self.spared += card["seconds"]
-                print(f"{name}: loaded, trained before in {_clock(card['seconds'])} by the same recipe, data and code")
-                return Trained(keras.saving.load_model(path, compile=False), card)
+                try:
+                    model = keras.saving.load_model(path, compile=False)
+                except (OSError, ValueError, zipfile.BadZipFile) as error:
+                    print(f"{name}: {path.name} is damaged ({error}), so it is trained again")
+                else:
+                    self.spared += card["seconds"]
+                    print(f"{name}: loaded, trained before in {_clock(card['seconds'])}; same recipe, data and code")
+                    return Trained(model, card)
 
         keras.utils.set_random_seed(seed)
         model = models.build(architecture, **arguments)
@@ -1089,7 +1094,7 @@ EDA_ROWS = (
     ("Principal components for 95 % of the variance", "01_eda", "pca_components_95", "{:,}"),
     ("Images in the t-SNE map", "01_eda", "tsne_points", "{:,}"),
     ("Time for the t-SNE map", "01_eda", "tsne_seconds", "{:,.0f} s"),
-    ("k-NN accuracy in the t-SNE map", "01_eda", "tsne_knn_accuracy", "{:.1%}"),
+    ("Images whose ten neighbours on the map vote for their class", "01_eda", "tsne_knn_accuracy", "{:.1%}"),
 )
 
 
@@ -1114,7 +1119,7 @@ def eda_table(records: Records) -> str:
     rows = ["| What | Value |", "|---|---:|"]
     for label, name, key, form in EDA_ROWS:
         missing = f"not measured: `results/{name}.json` is missing"
-        value = form.format(records[name]["headline"][key]) if name in records else missing
+        value = form.format(records[name]["headline"][key]).replace("%", " %") if name in records else missing
         rows.append(f"| {label} | {value} |")
     return "\n".join(rows)
 
