@@ -180,6 +180,7 @@ def test_a_bug_shows_its_traceback(monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_is_130_with_one_line():
     code = "import os, signal; from fashion_mnist import cli, study\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job starts with it ignored
     code += "study.report = lambda profile: os.kill(os.getpid(), signal.SIGINT)\n"
     code += "raise SystemExit(cli.main(['report']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

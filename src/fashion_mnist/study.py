@@ -831,7 +831,7 @@ def _private_paths(root: Path, data: str) -> dict[str, str]:
 def _without(text: str, private: Mapping[str, str]) -> str:
     for path, replacement in private.items():
         text = text.replace(path, replacement)
-    return text
+    return re.sub(r"(<[\w.]+(?: object)?) at 0x[0-9a-fA-F]+>", r"\1>", text)  # where an object lay in memory
 
 
 def _stamp(path: Path) -> dict[str, Any]:
