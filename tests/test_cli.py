@@ -144,6 +144,9 @@ def test_data_verbs_on_data_of_the_user(tmp_path, monkeypatch, capsys, real_data
     assert capsys.readouterr().out == f"{tmp_path / 'data.zip'}\n"
     assert cli.main(["data", "verify", "--data", str(tmp_path / "data.zip")]) == 0
     assert capsys.readouterr().out.count("  ok\n") == 4
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path / "empty"))
+    assert cli.main(["data", "pack"]) == 0, "the folder build/ is made"
+    assert capsys.readouterr().out == f"{tmp_path / 'empty' / 'build' / 'data.zip'}\n"
     broken = tmp_path / "broken"
     shutil.copytree(real_data, broken)
     labels = broken / "t10k-labels-idx1-ubyte.gz"

@@ -31,14 +31,14 @@ print(fashion_mnist.__file__, child, data.root(), sep="\\n")
 def project(tmp_path, monkeypatch):
     """A checkout with two tiny notebooks, three models and a result."""
     root = tmp_path / "project"
-    for folder in ("notebooks", "models", "results"):
+    for folder in ("notebooks", "models", "results", "images"):
         (root / folder).mkdir(parents=True)
     for name in ("01_tiny", "main"):
         parameters = new_code('PROFILE = "smoke"', id="parameters", metadata={"tags": ["parameters"]})
         used = new_code(USES_PACKAGE, id="use", execution_count=3)
         used.outputs = [nbformat.v4.new_output("stream", text="an old output\n")]
         notebook = nbformat.v4.new_notebook(
-            cells=[new_markdown("# Tiny", id="title"), parameters, used],
+            cells=[new_markdown("# Tiny\n\nSee shown.png.", id="title"), parameters, used],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "fashion_mnist": {"seed": 0}},
         )
         nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
@@ -46,6 +46,8 @@ def project(tmp_path, monkeypatch):
         (root / "models" / f"{name}.keras").write_bytes(os.urandom(size))
         (root / "models" / f"{name}.json").write_text("{}", encoding="utf-8")
     (root / "results" / "01_tiny.json").write_text('{"headline": {}}', encoding="utf-8")
+    for name in ("shown", "other"):
+        (root / "images" / f"{name}.png").write_bytes(name.encode())
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(root))
     return root
 
@@ -119,6 +121,7 @@ def test_tour_brings_results_and_models_but_keeps_what_is_there(project, bare_ke
         "small.json",
     }
     assert (uploaded / "models" / "small.keras").read_bytes() == (project / "models" / "small.keras").read_bytes()
+    assert [path.name for path in (uploaded / "images").iterdir()] == ["shown.png"], "the figures that the tour names"
 
 
 def test_installs_what_is_missing_and_says_when_it_cannot(project, bare_kernel, tmp_path, monkeypatch):

@@ -51,6 +51,15 @@ def test_runs_at_smoke_on_the_sample(path):
     assert committed_files() == before
 
 
+def test_the_tour_runs_with_a_seed_that_no_shipped_model_has():
+    """After the others ran at smoke, with seed 0."""
+    command = [Path(sys.executable).with_name("fashion-mnist"), "run", "main", "--profile", "smoke", "--seed", "7"]
+    done = subprocess.run(
+        [*command, "--data", ROOT / "data.zip"], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_papermill_runs_a_notebook_from_any_folder(tmp_path):
     command = [
         sys.executable,
@@ -92,7 +101,9 @@ def test_committed_outputs_are_those_of_this_code_on_the_official_data(path):
     stamp = notebook.metadata.get("fashion_mnist")
     assert stamp, f"never executed; run `fashion-mnist run {path.stem} --profile full`"
     assert stamp["code"] == study.code_hash(notebook), "the code changed after the outputs were made"
-    assert stamp["profile"] == "full"
+    assert (stamp["profile"], stamp["seed"]) == ("full", 0)
+    missing = [file for file in stamp["files"] if not (ROOT / file).is_file()]
+    assert not missing, f"made by this notebook and not committed: {missing}"
     assert stamp["fingerprint"] == data.OFFICIAL_FINGERPRINT
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "cells that did not run, or not in order"

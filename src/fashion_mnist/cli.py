@@ -193,8 +193,7 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
         "fashion-mnist data pack --to /media/stick/data.zip",
     )
     pack.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
-    default = Path("build/data.zip")
-    pack.add_argument("--to", type=Path, metavar="FILE", default=default, help="zip to write (%(default)s)")
+    pack.add_argument("--to", type=Path, metavar="FILE", help="zip to write; build/data.zip if not given")
     pack.set_defaults(act=_data_pack)
 
     sample = _verb(
@@ -204,7 +203,7 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
         "fashion-mnist data sample --to data.zip",
     )
     sample.add_argument("--data", type=Path, metavar="PATH", help="the real data; searched for if not given")
-    sample.add_argument("--to", type=Path, metavar="FILE", default=Path("data.zip"), help="zip to write (%(default)s)")
+    sample.add_argument("--to", type=Path, metavar="FILE", help="zip to write; the checkout's data.zip if not given")
     sample.set_defaults(act=_data_sample)
 
     info = _verb(actions, "info", "Say which data would be used, and what is in it.", "fashion-mnist data info")
@@ -236,7 +235,7 @@ def _data_verify(chosen: argparse.Namespace) -> int:
 def _data_pack(chosen: argparse.Namespace) -> int:
     from fashion_mnist import data
 
-    print(data.pack(chosen.data, chosen.to))
+    print(data.pack(chosen.data, chosen.to or data.root() / "build" / "data.zip"))
     return 0
 
 
@@ -245,7 +244,7 @@ def _data_sample(chosen: argparse.Namespace) -> int:
 
     source = data.load(chosen.data)
     print("Fitting and drawing ten classes takes about a minute.", file=sys.stderr)
-    print(data.write_sample(source, chosen.to))
+    print(data.write_sample(source, chosen.to or data.root() / "data.zip"))
     return 0
 
 

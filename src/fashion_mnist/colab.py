@@ -89,8 +89,8 @@ def write_colab(notebooks: Sequence[str] | None = None, target: str | Path | Non
 
     The copy has no outputs. Before its first code cell stand an explanation and a cell that carries this package,
     installs those of its requirements that cannot be imported, and puts the package first on `sys.path`. The copy of
-    the tour (``main``) also carries results/*.json and the models, the smallest first, up to `MODELS_LIMIT` bytes. The
-    same files give the same bytes.
+    the tour (``main``) also carries results/*.json, the figures it names and the models, the smallest first, up to
+    `MODELS_LIMIT` bytes. The same files give the same bytes.
 
     Parameters
     ----------
@@ -128,6 +128,9 @@ def _write_copy(source: Path, target: Path) -> Copy:
         files |= {f"results/{path.name}": path for path in sorted((project_root() / "results").glob("*.json"))}
         models, left_out = _choose_models(project_root() / "models")
         files |= {f"models/{path.name}": path for pair in models for path in pair}
+        text = source.read_text(encoding="utf-8")
+        pictures = sorted((project_root() / "images").glob("*.png"))
+        files |= {f"images/{path.name}": path for path in pictures if path.name in text}
     names = tuple(sorted(keras.stem for keras, _ in models))
 
     notebook = nbformat.read(source, as_version=4)

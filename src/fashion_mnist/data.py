@@ -878,8 +878,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         except ImportError:
             import msvcrt
 
-            while True:
-                # Waits ten seconds at most, while the other download may take minutes.
+            for _ in range(60):  # ten seconds each; the other download may take minutes, a file system lack locks
                 with contextlib.suppress(OSError):
                     msvcrt.locking(lock.fileno(), msvcrt.LK_LOCK, 1)
                     break
@@ -1026,6 +1025,7 @@ def _write_zip(target: Path, files: dict[str, bytes], manifest: dict) -> Path:
     manifest = manifest | {"files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with zipfile.ZipFile(unfinished, "w") as archive:
                 for name, content in ({"manifest.json": json.dumps(manifest, indent=2).encode()} | files).items():

@@ -237,13 +237,13 @@ class Study:
             "code": training.source_fingerprint(models.ARCHITECTURES[architecture]),
         }
         if path.is_file() and card_path.is_file():
-            card = json.loads(card_path.read_text(encoding="utf-8"))
-            if card.items() >= identity.items():
-                try:
-                    model = keras.saving.load_model(path, compile=False)
-                except (OSError, ValueError, zipfile.BadZipFile) as error:
-                    print(f"{name}: {path.name} is damaged ({error}), so it is trained again")
-                else:
+            try:
+                card = json.loads(card_path.read_text(encoding="utf-8"))
+                model = keras.saving.load_model(path, compile=False) if card.items() >= identity.items() else None
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                print(f"{name}: {path.name} or its card is damaged ({error}), so it is trained again")
+            else:
+                if model is not None:
                     self.spared += card["seconds"]
                     print(f"{name}: loaded, trained before in {_clock(card['seconds'])}; same recipe, data and code")
                     return Trained(model, card)
@@ -257,6 +257,7 @@ class Study:
         except training.CheckpointError:  # of an older recipe, or damaged: nothing that could be continued
             checkpoint.unlink()
             done = training.fit(*fitting, seed=seed, checkpoint=checkpoint)
+        self.spared += sum(done.history["seconds"][: done.resumed_from])
         last = done.kept_epoch - 1
         card = {
             "name": name,
@@ -452,14 +453,20 @@ def versions() -> dict[str, str]:
 
 
 def git_commit(root: Path) -> str | None:
-    """The commit checked out in `root`, or None where there is no repository or no git."""
-    try:
-        asked = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return asked.stdout.strip() if asked.returncode == 0 else None
+    """The commit checked out in `root`, or None where there is no repository or no git.
+
+    ``-dirty`` follows it where code in ``src/`` or ``benchmarks/`` is not as committed.
+    """
+
+    def git(*arguments: str) -> str | None:
+        try:
+            asked = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return asked.stdout.strip() if asked.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and git("status", "--porcelain", "--", "src", "benchmarks") else commit
 
 
 def _headline_number(key: str, value: object) -> float | int:
@@ -629,12 +636,13 @@ def run(
         if path.stem == SUMMARY:
             stamp["results"] = _hash_of_records({root, out}, but=SUMMARY)
         copy = out / "notebooks" / path.name
-        if not fresh and _stamp(copy).items() >= stamp.items():
+        made = _stamp(copy)
+        if not fresh and made.items() >= stamp.items() and all((out / file).exists() for file in made.get("files", [])):
             print(f"{path.stem:<{width}}  unchanged        {_relative(copy, root)}", flush=True)
             continue
 
         partial = _folder(root / "build" / profile / "partial") / path.name
-        began = time.monotonic()
+        began, before_files = time.monotonic(), _files(out)
         try:
             executed = _execute(
                 source, path.stem, partial, {"PROFILE": profile, "SEED": seed, "DATA": data}, root, place
@@ -652,7 +660,8 @@ def run(
         seconds = time.monotonic() - began
 
         _take_outputs(source, executed, _private_paths(root, place))
-        source.metadata["fashion_mnist"] = {**stamp, "seconds": round(seconds, 1)}
+        files = [name for name, changed in _files(out).items() if before_files.get(name) != changed]
+        source.metadata["fashion_mnist"] = {**stamp, "seconds": round(seconds, 1), "files": files}
         if copy == path and path.read_bytes() != before:
             # Somebody saved the notebook while it ran: their edit is worth more than these outputs.
             copy = root / "build" / profile / "notebooks" / path.name
@@ -839,6 +848,13 @@ def _stamp(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     return json.loads(path.read_text(encoding="utf-8"))["metadata"].get("fashion_mnist", {})
+
+
+def _files(out: Path) -> dict[str, int]:
+    """What notebooks have written below `out`, and when it last changed."""
+    folders = [out / name for name in ("images", "models", "results")]
+    paths = sorted(path for folder in folders for path in folder.glob("*") if path.is_file())
+    return {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
 def _hash(content: bytes) -> str:
@@ -1125,14 +1141,24 @@ def eda_table(records: Records) -> str:
 
 
 def costs_table(records: Records) -> str:
-    """Markdown table of the time each notebook takes from nothing at `quick` and at `full`."""
-    quick = records.get("bench_quick_run", {"tables": {"notebooks": []}, "headline": {}})
-    rows = ["| Notebook | `quick` | `full` |", "|---|---:|---:|"]
-    for row in quick["tables"]["notebooks"]:
-        full = _clock(records[row["notebook"]]["seconds"]) if row["notebook"] in records else ""
-        rows.append(f"| {row['notebook']} | {_clock(row['seconds'])} | {full} |")
-    whole = _clock(quick["headline"]["quick_seconds"]) if quick["headline"] else "not measured"
-    rows.append(f"| all, with the report (`make run` after installation) | {whole} | |")
+    """Markdown table of the time that the commands take, and each notebook from nothing at `quick` and at `full`."""
+    measured = records.get("bench_commands", {"headline": {}, "tables": {"quick": []}})
+    quick = {row["notebook"]: row["seconds"] for row in measured["tables"]["quick"]}
+    names = sorted({*quick, *(name for name in records if not name.startswith("bench_"))})
+
+    def time_of(*keys: str) -> str:
+        values = [measured["headline"].get(f"{key}_seconds") for key in keys]
+        return "not measured" if None in values else _clock(sum(values))
+
+    rows = ["| | `quick` | `full` |", "|---|---:|---:|"]
+    for name in names:
+        full = _clock(records[name]["seconds"]) if name in records else ""
+        rows.append(f"| {name} | {_clock(quick[name]) if name in quick else ''} | {full} |")
+    rows += [
+        f"| `make run`, all notebooks and the report | {time_of('run_quick', 'report')} | |",
+        f"| installation, once before the first command | {time_of('install')} | |",
+        f"| `make test`, its packages and all tests | {time_of('install_dev', 'tests')} | |",
+    ]
     return "\n".join(rows)
 
 
