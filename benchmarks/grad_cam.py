@@ -1,8 +1,9 @@
 """How many Grad-CAM maps a second: a whole batch in one compiled pass against the usual loop over images.
 
-The loop is written after the widely copied Keras example (keras.io/examples/vision/grad_cam, Apache 2.0): a second model that also gives the
-convolution's output, and a gradient tape, image by image. The starting project builds that second model anew for each
-image, and the headline `speedup_vs_loop` is against that; the example as published builds it once. The last row compiles the loop as well, so what it lacks is the batch alone.
+The loop is written after the widely copied Keras example (keras.io/examples/vision/grad_cam, Apache 2.0): a second
+model that also gives the convolution's output, and a gradient tape, image by image. The starting project builds that
+second model anew for each image, and the headline `speedup_vs_loop` is against that; the example as published builds it
+once. The last row compiles the loop as well, so what it lacks is the batch alone.
 Same network (CNN 32-64-3-64, last convolution), same images, same process; the contenders take turns, the maps are
 compared before anything is timed, and rates are medians over the repeats. The measured numbers are in
 results/bench_grad_cam.json.
