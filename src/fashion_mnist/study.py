@@ -1140,6 +1140,27 @@ def eda_table(records: Records) -> str:
     return "\n".join(rows)
 
 
+def explanations_table(records: Records) -> str:
+    """Markdown table of the checks that the methods of explanation were put to."""
+    if "08_grad_cam" not in records:
+        return "Not measured: `results/08_grad_cam.json` is missing."
+    rows = ["| Method | Insertion area | Deletion area | Sanity | Mass on the garment |", "|---|---:|---:|---:|---:|"]
+    for row in records["08_grad_cam"]["tables"]["checks"]:
+        rows.append(
+            f"| {row['method']} | {row['insertion_auc']:.3f} | {row['deletion_auc']:.3f} "
+            f"| {row['sanity_rank_correlation']:.2f} | {100 * row['garment_share']:.0f} % |"
+        )
+    if "bench_grad_cam" in records:
+        speed = records["bench_grad_cam"]["headline"]
+        rows += [
+            "",
+            f"{speed['maps_per_second']:,.0f} Grad-CAM maps a second: {speed['speedup_vs_loop']:.0f} times the usual "
+            "loop that rebuilds its model for each image, "
+            f"{speed['speedup_vs_loop_built_once']:.0f} times the loop that builds it once.",
+        ]
+    return "\n".join(rows)
+
+
 def costs_table(records: Records) -> str:
     """Markdown table of the time that the commands take, and each notebook from nothing at `quick` and at `full`."""
     measured = records.get("bench_commands", {"headline": {}, "tables": {"quick": []}})
@@ -1165,6 +1186,7 @@ def costs_table(records: Records) -> str:
 TABLES: dict[str, Callable[[Records], str]] = {
     "headline": headline_table,
     "eda": eda_table,
+    "explanations": explanations_table,
     "costs": costs_table,
 }
 
