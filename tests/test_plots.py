@@ -334,6 +334,7 @@ def test_confusion_matrix_writes_counts_and_colours_by_row(matrix):
     assert light > dark, "light on the dark diagonal, dark on the pale rest"
     assert len(cells) == 10  # nine on the diagonal, one beside it; zeros stay empty
     assert names_of(axis.get_yticklabels()) == names_of(axis.get_xticklabels()) == list(NAMES)
+    assert all(text.get_rotation() == 0 for text in axis.get_yticklabels())
     assert axis.get_title(loc="left") == "cnn"
     assert (axis.get_ylabel(), axis.get_xlabel()) == ("True class", "Predicted class")
 

@@ -1133,6 +1133,7 @@ def _matrix(axis, shares, texts, class_names, font: float = 9, rows: bool = True
         yticklabels=class_names if rows else False,
     )
     axis.tick_params(length=0)
+    axis.tick_params(axis="y", rotation=0)  # seaborn turns names that would fit upright
     axis.set_xticks(axis.get_xticks(), class_names, rotation=45, ha="right", rotation_mode="anchor")
     return axis.collections[0]
 
