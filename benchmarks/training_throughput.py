@@ -52,6 +52,7 @@ def main() -> int:
     from fashion_mnist import study
 
     run = study.start("bench_training_throughput", "smoke" if options.smoke else "full")
+    check_networks()
     rounds, seconds, batches = (1, 0.1, (32,)) if options.smoke else (options.rounds, options.seconds, BATCHES)
     figures: dict[tuple[str, str, int], list[float]] = {}
     rates = []
@@ -99,6 +100,17 @@ def main() -> int:
     print("  ".join(f"{key} {value:.2f}" for key, value in headline.items()))
     run.save_result(headline, {"throughput": table})
     return 0
+
+
+def check_networks() -> None:
+    """Stop if a network of PyTorch's has not as many trainable parameters as ours."""
+    from fashion_mnist import models
+
+    for network, arguments in NETWORKS.items():
+        ours = sum(math.prod(weight.shape) for weight in models.build(network, **arguments).trainable_weights)
+        theirs = sum(weight.numel() for weight in torch_network(network).parameters())
+        if ours != theirs:
+            raise SystemExit(f"{network} has {ours:,} trainable parameters here and {theirs:,} in PyTorch.")
 
 
 def in_own_process(peer: str, network: str, batch: int, seconds: float) -> dict[str, float]:
@@ -199,7 +211,7 @@ def torch_epochs(network, images, labels, batch, precision) -> list[float]:
 
 
 def torch_network(network: str):
-    """The same layers in PyTorch; tests compare the parameter counts."""
+    """The same layers in PyTorch; `check_networks` compares the parameter counts."""
     from torch import nn
 
     def conv(inputs, outputs, bias):
