@@ -3,8 +3,8 @@
     python benchmarks/training_throughput.py
 
 Three networks at three batch sizes, every peer in a process of its own, one after the other, rounds interleaved so that
-a slow minute of the machine hits all alike. A figure is the median over rounds of the median epoch after the first, each
-epoch without its first step.
+a slow minute of the machine hits all alike. A figure is the median over rounds of the median epoch after the first,
+each epoch without its first step.
 
 Peers
     ours              `training.fit`: bfloat16 where the CPU has it, fused batch normalisation
