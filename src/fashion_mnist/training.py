@@ -29,7 +29,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -314,7 +314,7 @@ def fit(
             every.on_train_end()
         else:
             model.fit(
-                batches,
+                batches.pipeline(),
                 validation_data=(validation[0], _one_hot(validation[1])),
                 validation_batch_size=512,
                 initial_epoch=resumed_from,
@@ -482,6 +482,9 @@ def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
 class Batches(keras.utils.PyDataset):
     """Shuffled, augmented batches of an epoch; the same for the same seed and epoch.
 
+    All batches have the same size. What is left over, fewer images than a batch, sits this epoch out; the next one's
+    shuffle leaves out others.
+
     Parameters
     ----------
     images : ndarray, shape (n, 28, 28, 1), dtype uint8
@@ -493,7 +496,7 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: int) -> None:
         super().__init__(workers=1)
         self.images, self.targets = images, _one_hot(labels)
-        self.batch_size, self.augmentation, self.seed = recipe.batch_size, recipe.augmentation, seed
+        self.batch_size, self.augmentation, self.seed = min(recipe.batch_size, len(images)), recipe.augmentation, seed
         self.weights = _class_weights(labels)[labels] if recipe.class_weights else None
         self.start_epoch(0)
 
@@ -503,13 +506,29 @@ class Batches(keras.utils.PyDataset):
         self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
 
     def __len__(self) -> int:
-        return math.ceil(len(self.images) / self.batch_size)
+        return len(self.images) // self.batch_size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng((self.seed, self.epoch, index))
         batch = augment(self.images[chosen], self.augmentation, rng), self.targets[chosen]
         return batch if self.weights is None else (*batch, self.weights[chosen])
+
+    def pipeline(self) -> Iterable:
+        """The batches in the form that Keras's `fit` takes fastest on this backend, one pass over the epoch's.
+
+        TensorFlow traces a step for exactly these shapes. Keras would declare the batch axis unknown, and a step so
+        traced is a tenth to a fifth slower.
+        """
+        if keras.config.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        signature = tuple(tf.TensorSpec(array.shape, array.dtype) for array in self[0])
+        each = tf.data.Dataset.from_generator(
+            lambda: map(self.__getitem__, range(len(self))), output_signature=signature
+        )
+        return each.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(1)
 
 
 def augment(images: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
