@@ -625,6 +625,35 @@ def test_an_epoch_holds_every_image_once_with_its_label():
     assert {image.tobytes(): label for image, label in zip(images, labels, strict=True)} == rows
 
 
+@pytest.mark.parametrize("shape", [(288, 64), (27, 64)])
+def test_orthogonalised_keeps_singular_vectors_and_evens_singular_values(shape):
+    matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    inside = left.T @ np.asarray(training.orthogonalised(matrix)) @ right.T
+    assert values.max() > 2 * values.min()
+    assert 0.5 < np.diag(inside).min() and np.diag(inside).max() < 1.3
+    np.testing.assert_allclose(inside - np.diag(np.diag(inside)), 0, atol=0.02)  # bfloat16 where the CPU has it
+
+
+def test_muon_moves_a_kernel_by_its_rate_and_keeps_its_norm_but_leaves_the_rest_to_sgd():
+    keras.utils.set_random_seed(0)
+    model = models.build("deep_cnn", widths=(4, 8, 8), dense=16)
+    recipe = Recipe(epochs=1, batch_size=320, optimizer="muon", learning_rate=0.1, weight_decay=1e-3)
+    training._compile(model, recipe, steps=1)
+    kernel = model.get_layer("stage2_conv1").kernel
+    before = {weight.path: np.asarray(weight) for weight in model.trainable_weights}
+    gradients = [np.random.default_rng(1).normal(size=w.shape).astype(np.float32) for w in model.trainable_weights]
+    model.optimizer.apply(gradients, model.trainable_weights)
+    unit = before[kernel.path] * (8**0.5 / np.linalg.norm(before[kernel.path]))
+    step = np.linalg.norm((unit - np.asarray(kernel)).reshape(-1, 8), ord=2)
+    assert 0.1 * 0.35 * 0.5 < step < 0.1 * 0.35 * 1.3
+    rest = [(w, g) for w, g in zip(model.trainable_weights, gradients, strict=True) if len(w.shape) < 4]
+    for weight, gradient in rest:
+        decay = 0.1 * 1e-3 * before[weight.path] if weight.path.endswith("kernel") else 0
+        expected = before[weight.path] - decay - 0.1 * 1.9 * gradient  # Nesterov's first step with momentum 0.9
+        np.testing.assert_allclose(np.asarray(weight), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_images_that_do_not_fill_a_batch_come_in_another_epoch():
     batches = Batches(*TRAIN, Recipe(batch_size=96), seed=0)
     epochs = [np.concatenate([images for images, _ in epoch_of(batches, epoch)]) for epoch in range(5)]

@@ -57,6 +57,10 @@ class Profile:
     cnn_epochs: int
     resnet_epochs: int
     deep_epochs: int
+    augmented_epochs: int
+    transfer_images: int | None  # of the training set
+    transfer_epochs: int
+    transfer_size: int  # pixels that an image is enlarged to
     explained_images: int  # how many test images the checks of explanations are averaged over
 
 
@@ -72,6 +76,10 @@ PROFILES = {
             cnn_epochs=1,
             resnet_epochs=1,
             deep_epochs=1,
+            augmented_epochs=1,
+            transfer_images=200,
+            transfer_epochs=1,
+            transfer_size=32,
             explained_images=20,
         ),
         Profile(
@@ -83,6 +91,10 @@ PROFILES = {
             cnn_epochs=6,
             resnet_epochs=2,
             deep_epochs=2,
+            augmented_epochs=2,
+            transfer_images=1_000,
+            transfer_epochs=2,
+            transfer_size=85,
             explained_images=100,
         ),
         Profile(
@@ -94,6 +106,10 @@ PROFILES = {
             cnn_epochs=20,
             resnet_epochs=12,
             deep_epochs=16,
+            augmented_epochs=16,
+            transfer_images=20_000,
+            transfer_epochs=3,
+            transfer_size=85,
             explained_images=1_000,
         ),
     )
