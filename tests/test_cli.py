@@ -19,7 +19,7 @@ from fashion_mnist import cli, study
 SCRIPT = Path(sys.executable).with_name("fashion-mnist")
 VERBS = [
     *(["run"], ["report"], ["colab"], ["data"], ["data", "fetch"], ["data", "verify"]),
-    *(["data", "pack"], ["data", "sample"], ["data", "info"]),
+    *(["data", "pack"], ["data", "sample"], ["data", "info"], ["evaluate"], ["compare"], ["tune"]),
 ]
 
 

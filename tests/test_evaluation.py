@@ -1,10 +1,13 @@
 """Metrics agree with hand-worked cases, published values and scikit-learn."""
 
+import subprocess
+import sys
 from math import log
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special, stats
 from sklearn import metrics
 
 from fashion_mnist import evaluation
@@ -28,6 +31,20 @@ def noisy():
 
 def one_hot(labels, classes=10):
     return np.eye(classes)[labels]
+
+
+def calibrated(count, seed=0, classes=10):
+    """Labels drawn from the very probabilities that are given for them."""
+    rng = np.random.default_rng(seed)
+    probabilities = special.softmax(rng.normal(scale=2, size=(count, classes)), axis=1)
+    labels = (probabilities.cumsum(axis=1) < rng.random((count, 1))).sum(axis=1)
+    return np.minimum(labels, classes - 1), probabilities
+
+
+def test_metrics_import_no_framework():
+    code = "import sys; from fashion_mnist import evaluation; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"tensorflow", "keras", "cleanlab", "matplotlib"} & set(modules)
 
 
 # ------------------------------------------------------------------------------------------------------------ evaluate
@@ -108,18 +125,34 @@ def test_float32_rows_are_accepted():
             [[0.5, 0.5], [0.9, 0.3]],
             r"Row 1 of the probabilities sums to 1\.2, not to one \(1 such rows\).*softmax",
         ),
-        ([0, 1], [[1.5, -0.5], [0.5, 0.5]], "Row 0"),
-        ([0, 1], [[0.5, 0.5], [np.nan, 0.5]], "Row 1"),
-        ([0, 2], [[0.5, 0.5], [0.5, 0.5]], "Labels reach from 0 to 2"),
+        ([0, 1], [[1.5, -0.5], [0.5, 0.5]], r"Row 0 .* holds a negative value .*softmax"),
+        ([0, 1], [[0.5, 0.5], [np.nan, 0.5]], "Row 1 .* holds NaN or infinity"),
+        ([0, 1], [[0.5, 0.5], [np.inf, -np.inf]], "Row 1 .* holds NaN or infinity"),
+        ([0, 2], [[0.5, 0.5], [0.5, 0.5]], r"Labels reach from 0 to 2; with 2 classes they are 0\.\.1"),
         ([-1, 1], [[0.5, 0.5], [0.5, 0.5]], "Labels reach from -1"),
+        ([0.0, 1.0], [[0.5, 0.5], [0.5, 0.5]], "Labels are float64; give whole numbers"),
         ([0], [[0.5, 0.5], [0.5, 0.5]], r"Labels \(1,\) and probabilities \(2, 2\) do not fit"),
         ([], np.empty((0, 10)), "do not fit"),
         ([0, 1], [0.5, 0.5], "do not fit"),
     ],
 )
-def test_what_is_no_prediction_is_refused(labels, probabilities, message):
+@pytest.mark.parametrize(
+    "measure",
+    [
+        evaluation.evaluate,
+        evaluation.reliability,
+        evaluation.calibration_error,
+        evaluation.fit_temperature,
+        evaluation.accuracy_coverage,
+        evaluation.label_margins,
+        evaluation.suspect_labels,
+        evaluation.confident_mistakes,
+    ],
+    ids=lambda measure: measure.__name__,
+)
+def test_what_is_no_prediction_is_refused(measure, labels, probabilities, message):
     with pytest.raises(ValueError, match=message):
-        evaluation.evaluate(np.array(labels), np.array(probabilities))
+        measure(np.array(labels), np.array(probabilities))
 
 
 # ----------------------------------------------------------------------------------------------------------- intervals
@@ -156,6 +189,46 @@ def test_mean_and_std_over_seeds():
     assert evaluation.mean_and_std([0.93]) == (0.93, 0.0)
 
 
+def test_bootstrap_agrees_with_scipy_and_with_wilson(noisy):
+    labels, probabilities = noisy
+    right = (probabilities.argmax(axis=1) == labels).astype(float)
+    found = evaluation.bootstrap_interval(np.mean, right, resamples=4000)
+    reference = stats.bootstrap((right,), np.mean, n_resamples=4000, method="percentile").confidence_interval
+    assert found == pytest.approx((reference.low, reference.high), abs=0.006)
+    assert found == pytest.approx(evaluation.wilson_interval(int(right.sum()), len(right)), abs=0.006)
+
+
+def test_bootstrap_draws_the_same_images_from_every_array_and_the_same_ones_for_a_seed(noisy):
+    labels, probabilities = noisy
+
+    def macro_f1(y, p):
+        return metrics.f1_score(y, p.argmax(axis=1), average="macro")
+
+    interval = evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100)
+    assert interval[0] < macro_f1(labels, probabilities) < interval[1]
+    assert evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100) == interval
+    assert evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100, seed=1) != interval
+    wider = evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100, confidence=0.99)
+    assert wider[0] < interval[0] and interval[1] < wider[1]
+    # Were images drawn apart, labels would not agree with themselves.
+    assert evaluation.bootstrap_interval(lambda a, b: np.mean(a == b), labels, labels, resamples=20) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "message"),
+    [
+        ([], {}, r"The arrays have \[\] rows"),
+        ([np.ones(3), np.ones(4)], {}, r"The arrays have \[3, 4\] rows"),
+        ([np.ones(0)], {}, r"\[0\] rows"),
+        ([np.ones(3)], {"resamples": 0}, "resamples=0"),
+        ([np.ones(3)], {"confidence": 95}, "confidence=95"),
+    ],
+)
+def test_bootstrap_of_nothing_is_refused(arrays, settings, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.bootstrap_interval(np.mean, *arrays, **settings)
+
+
 # -------------------------------------------------------------------------------------------------- classes, confusion
 
 
@@ -190,6 +263,24 @@ def test_frequent_confusions_list_no_mistake_that_was_not_made():
     assert table["images"].tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("labels", "predicted", "message"),
+    [
+        ([0, 1], [0, 1, 2], r"shapes \(2,\), \(3,\); give \(n,\) each"),
+        ([0, 1], [[0.2, 0.8], [0.9, 0.1]], "argmax"),
+        ([0, 1], [0.0, 1.0], "are float64; give whole numbers"),
+        ([0, 3], [0, 1], "reach from 0 to 3; with 3 classes"),
+        ([0, 1], [0, -1], "reach from -1 to 0"),
+    ],
+)
+def test_what_are_no_classes_is_refused(labels, predicted, message):
+    labels, predicted = np.array(labels), np.array(predicted)
+    with pytest.raises(ValueError, match=message):
+        evaluation.class_report(labels, predicted, NAMES)
+    with pytest.raises(ValueError, match=message):
+        evaluation.confusion(labels, predicted, classes=3)
+
+
 # ------------------------------------------------------------------------------------------------------------- McNemar
 
 
@@ -219,3 +310,319 @@ def test_mcnemar_ignores_what_both_have_right_or_wrong_and_the_order():
 def test_mcnemar_of_equal_classifiers_is_one():
     assert evaluation.mcnemar(*predictions(0, 0))["p_value"] == 1
     assert evaluation.mcnemar(*predictions(4, 4))["p_value"] == pytest.approx(1)
+
+
+# ------------------------------------------------------------------------------------------------------------ pairwise
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, none below the one before it.
+    assert evaluation.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert evaluation.holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert evaluation.holm([0.04]) == pytest.approx([0.04])
+
+
+def test_pairwise_has_every_pair_once_with_its_test():
+    labels, first, second = predictions(30, 10, both=150, neither=10)
+    table = evaluation.pairwise(labels, {"a": first, "b": second, "c": first})
+    assert table[["first", "second"]].to_numpy().tolist() == [["a", "b"], ["a", "c"], ["b", "c"]]
+    assert table["difference"].tolist() == pytest.approx([0.1, 0, -0.1])
+    test = evaluation.mcnemar(labels, first, second)
+    assert table["p_value"].tolist() == pytest.approx([test["p_value"], 1, test["p_value"]])
+    assert table["p_adjusted"].tolist() == pytest.approx([3 * test["p_value"], 1, 3 * test["p_value"]])
+    assert table.loc[0, ["only_first", "only_second"]].tolist() == [30, 10]
+    assert table.loc[1, ["low", "high"]].tolist() == [0, 0]
+
+
+def test_the_interval_of_a_difference_is_that_of_drawing_images():
+    labels, first, second = predictions(30, 10, both=150, neither=10)
+    slow = evaluation.bootstrap_interval(
+        lambda y, a, b: np.mean(a == y) - np.mean(b == y), labels, first, second, resamples=4000
+    )
+    row = evaluation.pairwise(labels, {"a": first, "b": second}).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx(slow, abs=0.0051)  # a difference moves in steps of an image
+    assert row["low"] > 0
+
+
+def test_pairwise_needs_two():
+    with pytest.raises(ValueError, match="Only a to compare"):
+        evaluation.pairwise(LABELS, {"a": LABELS})
+    with pytest.raises(ValueError, match="shapes"):
+        evaluation.pairwise(LABELS, {"a": LABELS, "b": LABELS[:2]})
+
+
+# --------------------------------------------------------------------------------------------------------- calibration
+
+
+def test_reliability_and_calibration_error_by_hand():
+    labels = np.array([0, 0, 1, 1, 0])
+    sure = np.array([0.95, 0.9, 0.55, 0.6, 0.65])  # of class 0; images 2 and 3 are wrong
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    table = evaluation.reliability(labels, probabilities, bins=5)
+    assert table["images"].tolist() == [0, 0, 2, 1, 2]  # 0.6 belongs to the bin that it ends
+    assert table["low"].tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert np.isnan(table["accuracy"][:2]).all()
+    assert table["confidence"].tolist()[2:] == pytest.approx([0.575, 0.65, 0.925])
+    assert table["accuracy"].tolist()[2:] == [0, 1, 1]
+    expected = (2 * 0.575 + 1 * 0.35 + 2 * 0.075) / 5
+    assert evaluation.calibration_error(labels, probabilities, bins=5) == pytest.approx(expected)
+
+
+def test_calibration_error_of_classifiers_whose_error_is_known():
+    labels = np.arange(100) % 10
+    assert evaluation.calibration_error(labels, one_hot(labels)) == 0
+    assert evaluation.calibration_error(labels, one_hot(np.full(100, 3))) == pytest.approx(0.9)  # sure, right one in 10
+    assert evaluation.calibration_error(labels, np.full((100, 10), 0.1)) == pytest.approx(0)  # unsure, right one in 10
+    with pytest.raises(ValueError, match="bins=0"):
+        evaluation.calibration_error(labels, one_hot(labels), bins=0)
+
+
+def test_calibration_error_of_calibrated_probabilities_tends_to_zero():
+    errors = [evaluation.calibration_error(*calibrated(count)) for count in (100, 2_000, 100_000)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.005
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_a_known_temperature_is_found_and_undone(temperature):
+    labels, probabilities = calibrated(20_000)
+    distorted = evaluation.apply_temperature(probabilities, 1 / temperature)
+    found = evaluation.fit_temperature(labels, distorted)
+    assert found == pytest.approx(temperature, rel=0.03)
+    restored = evaluation.apply_temperature(distorted, found)
+    assert np.abs(restored - probabilities).max() < 0.02
+    assert np.array_equal(restored.argmax(axis=1), distorted.argmax(axis=1))
+    assert evaluation.evaluate(labels, restored)["loss"] <= evaluation.evaluate(labels, distorted)["loss"] + 1e-12
+    if temperature != 1:
+        assert evaluation.calibration_error(labels, restored) < evaluation.calibration_error(labels, distorted) / 5
+
+
+def test_temperature_by_hand():
+    # Logits (log 4, 0) and three of four right: the best fit has probability 3/4, so T = log 4 / log 3.
+    probabilities = np.array([[0.8, 0.2]] * 4)
+    temperature = evaluation.fit_temperature(np.array([0, 0, 0, 1]), probabilities)
+    assert temperature == pytest.approx(log(4) / log(3), rel=1e-3)
+    assert evaluation.apply_temperature(probabilities, temperature)[0] == pytest.approx([0.75, 0.25], abs=1e-4)
+
+
+def test_temperature_at_the_ends():
+    labels = np.arange(100) % 10
+    assert evaluation.fit_temperature(labels, np.full((100, 10), 0.1)) == 1  # every temperature fits alike
+    assert evaluation.fit_temperature(labels, one_hot(labels) * 0.5 + 0.05) < 0.1  # always right: the surer the better
+    zeros = evaluation.apply_temperature(np.array([[1.0, 0.0]]), 2.0)  # no NaN from log 0
+    assert zeros == pytest.approx(np.array([[1.0, 0.0]]))
+    for wrong in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="temperature="):
+            evaluation.apply_temperature(one_hot(labels), wrong)
+    with pytest.raises(ValueError, match=r"Row 0 .* sums to 2"):
+        evaluation.apply_temperature(np.ones((1, 2)), 1.0)
+
+
+# ------------------------------------------------------------------------------------------------ accuracy by coverage
+
+
+def test_accuracy_coverage_by_hand():
+    labels = np.array([0, 0, 0, 1, 0])
+    sure = np.array([0.6, 0.9, 0.7, 0.8, 0.6])  # of class 0: the image at 0.8 is wrong
+    curve = evaluation.accuracy_coverage(labels, np.stack([sure, 1 - sure], axis=1))
+    assert curve["coverage"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert curve["accuracy"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4, 4 / 5])
+    assert curve["threshold"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.6])
+    area = evaluation.coverage_area(labels, np.stack([sure, 1 - sure], axis=1))
+    assert area == pytest.approx((1 + 1 / 2 + 2 / 3 + 3 / 4 + 4 / 5) / 5)
+    table = evaluation.accuracy_coverage(labels, np.stack([sure, 1 - sure], axis=1), coverages=(1, 0.6, 0.5))
+    assert table["coverage"].tolist() == pytest.approx([1, 0.6, 0.6])
+    assert table["accuracy"].tolist() == pytest.approx([4 / 5, 2 / 3, 2 / 3])
+
+
+def test_equal_confidence_is_no_order():
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.7, 0.3]] * 4)
+    for order in (slice(None), slice(None, None, -1)):
+        curve = evaluation.accuracy_coverage(labels[order], probabilities)
+        assert curve["accuracy"].tolist() == [0.5, 0.5, 0.5, 0.5]
+
+
+def test_coverage_of_perfect_constant_and_knowing_classifiers(noisy):
+    labels, probabilities = noisy
+    assert evaluation.coverage_area(labels, one_hot(labels)) == 1
+    constant = evaluation.coverage_area(labels, one_hot(np.full(500, 3)))
+    assert constant == pytest.approx((labels == 3).mean())
+    accuracy = evaluation.evaluate(labels, probabilities)["accuracy"]
+    assert evaluation.coverage_area(labels, probabilities) > accuracy
+    assert evaluation.accuracy_coverage(labels, probabilities)["accuracy"].iloc[-1] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("coverage", [0, -0.5, 1.01, np.nan])
+def test_impossible_coverages_are_refused(coverage):
+    with pytest.raises(ValueError, match="are not all in"):
+        evaluation.accuracy_coverage(LABELS, PROBABILITIES, [0.5, coverage])
+
+
+# ---------------------------------------------------------------------------------------------------------- robustness
+
+
+@pytest.fixture
+def garments(sample_data):
+    return sample_data.x_test[:60]
+
+
+@pytest.mark.parametrize("corruption", evaluation.CORRUPTIONS)
+def test_corruptions_are_images_and_harm_more_the_stronger_they_are(corruption, garments):
+    before = garments.copy()
+    harm = []
+    for strength in range(1, 6):
+        disturbed = evaluation.corrupt(garments, corruption, strength)
+        assert disturbed.shape == garments.shape and disturbed.dtype == np.uint8
+        harm.append(np.abs(disturbed.astype(int) - garments).mean())
+    assert harm[0] > 0 and np.all(np.diff(harm) > 0)
+    assert harm[-1] > 3 * harm[0]
+    assert np.array_equal(garments, before)
+
+
+@pytest.mark.parametrize("corruption", evaluation.CORRUPTIONS)
+def test_corruptions_follow_from_the_seed_and_not_from_the_number_of_images(corruption, garments):
+    disturbed = evaluation.corrupt(garments, corruption, 3)
+    assert np.array_equal(evaluation.corrupt(garments, corruption, 3), disturbed)
+    assert np.array_equal(evaluation.corrupt(garments[:7], corruption, 3), disturbed[:7])
+    other = evaluation.corrupt(garments, corruption, 3, seed=1)
+    assert np.array_equal(other, disturbed) == (corruption in ("blur", "contrast"))  # nothing random in these
+
+
+def test_corruptions_by_hand():
+    dot = np.zeros((50, 29, 29, 1), np.uint8)
+    dot[:, 14, 14] = 200
+    shifted = evaluation.corrupt(dot, "shift", 3)[..., 0].astype(float)
+    rows, columns = (np.tensordot(shifted, grid, 2) / shifted.sum(axis=(1, 2)) - 14 for grid in np.mgrid[:29, :29])
+    assert np.hypot(rows, columns) == pytest.approx(2, abs=0.1)
+    assert len({round(row, 1) for row in rows}) > 10  # each in a direction of its own
+    beside = np.roll(dot, 10, axis=2)
+    turned = evaluation.corrupt(beside, "rotation", 5)[..., 0].astype(float)
+    rows, columns = (np.tensordot(turned, grid, 2) / turned.sum(axis=(1, 2)) - 14 for grid in np.mgrid[:29, :29])
+    assert np.abs(np.degrees(np.arctan2(rows, columns))) == pytest.approx(25, abs=1)
+    assert rows.min() < 0 < rows.max()  # to either side
+    halves = np.zeros((1, 2, 2, 1), np.uint8)
+    halves[0, 0] = 200
+    assert evaluation.corrupt(halves, "contrast", 5).ravel().tolist() == [150, 150, 50, 50]
+    full = np.full((40, 28, 28, 1), 255, np.uint8)
+    squares = evaluation.corrupt(full, "erasing", 5) == 0
+    assert (squares.sum(axis=(1, 2, 3)) == 14 * 14).all()
+    assert (evaluation.corrupt(full, "erasing", 1)[~squares] == 255).all()  # a larger square holds the smaller one
+    noise = evaluation.corrupt(np.full((50, 28, 28, 1), 128, np.uint8), "noise", 3)
+    assert noise.std() == pytest.approx(16, rel=0.02)
+    larger = evaluation.corrupt(full // 2, "scale", 5)
+    assert set((larger > 0).all(axis=(1, 2, 3)).tolist()) == {True, False}  # some enlarged, some shrunk
+    blurred = evaluation.corrupt(dot, "blur", 4)[0, ..., 0].astype(float)
+    assert blurred.sum() == pytest.approx(200, rel=0.05) and blurred.max() < 60
+
+
+@pytest.mark.parametrize(
+    ("images", "corruption", "strength", "message"),
+    [
+        (np.zeros((1, 28, 28, 1)), "noise", 1, r"float64 \(1, 28, 28, 1\); give uint8"),
+        (np.zeros((1, 28, 28), np.uint8), "noise", 1, "give uint8"),
+        (np.zeros((1, 28, 28, 1), np.uint8), "fog", 1, "no corruption 'fog'; choose one of noise, blur"),
+        (np.zeros((1, 28, 28, 1), np.uint8), "noise", 0, "strength=0; choose 1"),
+        (np.zeros((1, 28, 28, 1), np.uint8), "noise", 2.5, "strength=2.5"),
+    ],
+)
+def test_unknown_corruptions_are_refused(images, corruption, strength, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.corrupt(images, corruption, strength)
+
+
+def test_robustness_is_the_accuracy_on_each_corruption(garments):
+    labels = np.arange(60) % 2
+
+    def bright(images):
+        return one_hot((images.mean(axis=(1, 2, 3)) > 60).astype(int), 2)
+
+    table, mean = evaluation.robustness(bright, garments, labels, ("erasing", "contrast"), (1, 5))
+    assert table[["corruption", "strength"]].to_numpy().tolist() == [
+        ["erasing", 1],
+        ["erasing", 5],
+        ["contrast", 1],
+        ["contrast", 5],
+    ]
+    disturbed = evaluation.corrupt(garments, "erasing", 5)
+    assert table["accuracy"][1] == (bright(disturbed).argmax(axis=1) == labels).mean()
+    assert mean == pytest.approx(table["accuracy"].mean())
+    everything, _ = evaluation.robustness(lambda images: one_hot(labels, 2), garments, labels)
+    assert len(everything) == 35 and (everything["accuracy"] == 1).all()
+    with pytest.raises(ValueError, match="softmax"):
+        evaluation.robustness(lambda images: np.full((60, 2), 3.0), garments, labels)
+
+
+# ------------------------------------------------------------------------------------------------------ doubtful labels
+
+
+def test_margins_and_mistakes_by_hand():
+    assert evaluation.label_margins(LABELS, PROBABILITIES) == pytest.approx([0.25, 0.7, 0, -0.4], abs=1e-6)
+    assert evaluation.confident_mistakes(LABELS, PROBABILITIES).tolist() == [3]
+    sure = np.array([0.9, 0.7, 0.8, 0.6])
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    assert evaluation.confident_mistakes(np.array([1, 1, 1, 0]), probabilities, count=2).tolist() == [0, 2]
+    assert evaluation.confident_mistakes(np.zeros(4, int), probabilities).tolist() == []
+
+
+def test_suspect_labels_by_hand():
+    # Mean probability of class 0 over images labelled 0: (0.9 + 0.8 + 0.1) / 3 = 0.6; of 1 over those labelled 1:
+    # (0.7 + 0.8 + 0.35) / 3 = 0.617. Image 2 (0.9 for 1) and image 5 (0.65 for 0) are confidently of the other class.
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    of_zero = np.array([0.9, 0.8, 0.1, 0.3, 0.2, 0.65])
+    found = evaluation.suspect_labels(labels, np.stack([of_zero, 1 - of_zero], axis=1))
+    assert found["index"].tolist() == [2, 5]
+    assert found["label"].tolist() == [0, 1]
+    assert found["suggested"].tolist() == [1, 0]
+    assert found["confidence"].tolist() == pytest.approx([0.1, 0.35])
+    assert found["margin"].tolist() == pytest.approx([-0.8, -0.3])
+    # At 0.55 the last image is predicted 0 all the same, but not confidently: the mean for class 0 is 0.6.
+    of_zero[5] = 0.55
+    assert evaluation.suspect_labels(labels, np.stack([of_zero, 1 - of_zero], axis=1))["index"].tolist() == [2]
+
+
+def test_flipped_labels_are_found():
+    rng = np.random.default_rng(0)
+    labels = np.arange(1000) % 10
+    logits = rng.normal(size=(1000, 10))
+    logits[np.arange(1000), labels] += 6
+    flipped = rng.choice(1000, 30, replace=False)
+    given = labels.copy()
+    given[flipped] = (given[flipped] + 1 + rng.integers(0, 9, 30)) % 10
+    suspects = evaluation.suspect_labels(given, special.softmax(logits, axis=1))["index"]
+    # Those are missed whose true class is less probable than it is on average: fewer than half.
+    assert len(set(flipped) & set(suspects)) >= 20
+    assert len(set(suspects) - set(flipped)) <= 2
+
+
+def test_no_label_of_a_perfect_classifier_is_suspect():
+    labels = np.arange(30) % 3  # seven of ten classes have no image
+    assert evaluation.suspect_labels(labels, one_hot(labels)).empty
+    with pytest.raises(ValueError, match="All labels are 4"):
+        evaluation.suspect_labels(np.full(5, 4), np.full((5, 10), 0.1))
+
+
+# -------------------------------------------------------------------------------------------------------- any outputs
+
+
+def test_every_kind_of_output_becomes_probabilities(noisy):
+    _, probabilities = noisy
+    found, kind = evaluation.as_probabilities(probabilities.astype(np.float32))
+    assert kind == "probabilities" and found == pytest.approx(probabilities, abs=1e-6)
+    found, kind = evaluation.as_probabilities(np.log(probabilities) + 3)
+    assert kind == "logits" and found == pytest.approx(probabilities)
+    found, kind = evaluation.as_probabilities(probabilities * 0.7)
+    assert kind == "scores" and found == pytest.approx(probabilities)
+    found, kind = evaluation.as_probabilities(probabilities.astype(np.float16))
+    assert kind == "probabilities" and found.sum(axis=1) == pytest.approx(np.ones(500))
+    found, kind = evaluation.as_probabilities(np.zeros((2, 10)))
+    assert kind == "logits" and found == pytest.approx(np.full((2, 10), 0.1))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [(np.array([[np.nan, 1.0], [0.0, 1.0]]), "for 1 of 2 images hold NaN"), (np.ones(3), r"shape \(3,\)")],
+)
+def test_broken_outputs_are_refused(outputs, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.as_probabilities(outputs)

@@ -630,8 +630,8 @@ def test_orthogonalised_keeps_singular_vectors_and_evens_singular_values(shape):
     matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     inside = left.T @ np.asarray(training.orthogonalised(matrix)) @ right.T
-    assert values.max() > 2 * values.min()
-    assert 0.5 < np.diag(inside).min() and np.diag(inside).max() < 1.3
+    assert values.max() / values.min() > 1.5
+    assert np.diag(inside).min() > 0.5 and np.diag(inside).max() < 1.3
     np.testing.assert_allclose(inside - np.diag(np.diag(inside)), 0, atol=0.02)  # bfloat16 where the CPU has it
 
 
@@ -646,7 +646,7 @@ def test_muon_moves_a_kernel_by_its_rate_and_keeps_its_norm_but_leaves_the_rest_
     model.optimizer.apply(gradients, model.trainable_weights)
     unit = before[kernel.path] * (8**0.5 / np.linalg.norm(before[kernel.path]))
     step = np.linalg.norm((unit - np.asarray(kernel)).reshape(-1, 8), ord=2)
-    assert 0.1 * 0.35 * 0.5 < step < 0.1 * 0.35 * 1.3
+    assert 0.5 < step / (0.1 * 0.35) < 1.3
     rest = [(w, g) for w, g in zip(model.trainable_weights, gradients, strict=True) if len(w.shape) < 4]
     for weight, gradient in rest:
         decay = 0.1 * 1e-3 * before[weight.path] if weight.path.endswith("kernel") else 0

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from fashion_mnist import __version__
 
+SPLITS = ("train", "validation", "test")
 PROFILES = ("smoke", "quick", "full")  # the keys of study.PROFILES, which costs NumPy to import
+SPACES = ("cnn_grid", "resnet_grid", "cnn_search", "resnet_search")  # the keys of tuning.SPACES, which costs TensorFlow
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(verbs)
     _add_data(verbs)
     _add_colab(verbs)
+    _add_evaluate(verbs)
+    _add_compare(verbs)
+    _add_tune(verbs)
     return parser
 
 
@@ -290,3 +295,257 @@ def _colab(chosen: argparse.Namespace) -> int:
         if copy.left_out:
             print(f"{copy.path.name} is full; left out: {', '.join(copy.left_out)}", file=sys.stderr)
     return 0
+
+
+# ------------------------------------------------------------------------------------------------------------ tune
+
+
+def _add_tune(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(
+        verbs,
+        "tune",
+        "Search a space of configurations by successive halving. Validation images decide; a killed study resumes.",
+        "fashion-mnist tune cnn_grid --profile quick --workers 2",
+    )
+    verb.add_argument("space", choices=SPACES, metavar="SPACE", help=f"one of {', '.join(SPACES)}")
+    verb.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (%(default)s)")
+    verb.add_argument("--scheduler", type=_address, metavar="ADDRESS", help="Dask scheduler to use: tcp://host:8786")
+    verb.add_argument("--storage", metavar="URL", help="Optuna storage; SQLite in build/tuning if not given")
+    verb.add_argument("--trials", type=_count, metavar="N", help="configurations; all of a grid, 36 of a search")
+    verb.add_argument("--epochs", type=_count, metavar="E", help="of a whole training; the profile's if not given")
+    verb.add_argument("--profile", choices=PROFILES, default="quick", help="how many images and epochs (%(default)s)")
+    verb.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
+    verb.add_argument("--seed", type=_seed, default=0, help="seed of everything random (%(default)s)")
+    verb.add_argument("--name", help="of the study; made from its settings if not given")
+    verb.add_argument("--resume", action="store_true", help="go on with the study if it was begun")
+    verb.set_defaults(act=_tune, parser=verb)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return count
+
+
+def _address(text: str) -> str:
+    if "://" not in text:
+        raise argparse.ArgumentTypeError(f"{text} is no address such as tcp://host:8786")
+    return text
+
+
+def _tune(chosen: argparse.Namespace) -> int:
+    if chosen.scheduler and chosen.workers > 1:
+        chosen.parser.error("--workers starts processes here, --scheduler uses those that are; give one of them")
+
+    from fashion_mnist import data, study
+
+    profile = study.profile_named(chosen.profile)
+    dataset = data.load(chosen.data).subset(profile.train_images, profile.validation_images, profile.test_images)
+    print(dataset.describe(), file=sys.stderr)
+
+    from fashion_mnist import tuning
+
+    try:
+        tuned = tuning.tune(
+            chosen.space,
+            (dataset.x_train, dataset.y_train),
+            (dataset.x_val, dataset.y_val),
+            epochs=chosen.epochs or (profile.resnet_epochs if "resnet" in chosen.space else profile.cnn_epochs),
+            trials=chosen.trials,
+            seed=chosen.seed,
+            storage=chosen.storage,
+            name=chosen.name,
+            workers=chosen.workers,
+            scheduler=chosen.scheduler,
+            resume=chosen.resume,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Interrupted. The same command with --resume goes on.") from None
+
+    names = list(tuned.space.parameters)
+    rows = [["accuracy", "epochs", "seconds", *names]]
+    for trial in tuned.top(10):
+        values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.params.values()]
+        rows.append([f"{trial.accuracy:.4f}", str(trial.epochs), f"{trial.seconds:.0f}", *values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True)))
+    if dataset.kind == "sample":
+        print(data.SAMPLE_BANNER, file=sys.stderr)
+    for trial in tuned.trials:
+        if trial.state == "failed":
+            print(f"Trial {trial.number}, {trial.params}, failed: {trial.error}", file=sys.stderr)
+    states = [trial.state for trial in tuned.trials]
+    print(
+        f"Study {tuned.name}: {states.count('complete')} trained out, {states.count('pruned')} pruned, "
+        f"{states.count('failed')} failed; {tuned.epochs} epochs in {tuned.seconds:.0f} s",
+        file=sys.stderr,
+    )
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------ evaluate, compare
+
+
+def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(
+        verbs,
+        "evaluate",
+        "Measure a Keras model of yours or ours on a split of the data. It takes 28 x 28 images, with or without a "
+        "channel axis or flat, and gives ten probabilities or logits.",
+        "fashion-mnist evaluate models/cnn_seed0.keras --split test",
+    )
+    verb.add_argument("model", type=Path, metavar="MODEL", help="a saved Keras model: .keras, or .h5 of Keras 2")
+    _add_measuring(verb)
+    verb.set_defaults(act=_evaluate, parser=verb)
+
+
+def _add_compare(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(
+        verbs,
+        "compare",
+        "Say which of several Keras models is better on the same images, if that can be said. "
+        "It is about these trained models: other seeds of the same recipe differ too.",
+        "fashion-mnist compare models/mlp_seed0.keras models/cnn_seed0.keras",
+    )
+    verb.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="two saved Keras models or more")
+    _add_measuring(verb)
+    verb.set_defaults(act=_compare, parser=verb)
+
+
+def _add_measuring(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
+    verb.add_argument("--split", choices=SPLITS, default="test", help="which images (%(default)s)")
+    verb.add_argument(
+        "--scaled",
+        choices=("auto", "raw", "unit"),
+        default="auto",
+        help="whether the model wants pixels in 0..255 (raw) or 0..1 (unit); auto tries both on validation images",
+    )
+    verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    from fashion_mnist import data, evaluation
+
+    model = evaluation.load_classifier(chosen.model)
+    dataset = data.load(chosen.data)
+    print(dataset.describe(), file=sys.stderr)
+    labels = dataset.splits()[chosen.split][1]
+    probabilities, how = _answers(model, chosen.model, chosen, dataset)
+    summary = evaluation.evaluate(labels, probabilities)
+    summary["calibration_error"] = evaluation.calibration_error(labels, probabilities)
+    report = evaluation.class_report(labels, probabilities.argmax(axis=1), data.CLASS_NAMES)
+    if chosen.json:
+        classes = report.reset_index().to_dict("records")
+        _print_json({**_measured(chosen, dataset), "model": str(chosen.model), **how, **summary, "classes": classes})
+        return 0
+
+    print(f"{chosen.model}: {len(labels):,} images of the {chosen.split} split")
+    low, high = summary["accuracy_low"], summary["accuracy_high"]
+    print(f"\n{'accuracy':<30}{summary['accuracy']:8.2%}  (95% interval {low:.2%} to {high:.2%})")
+    for name in ("precision", "recall", "f1"):
+        print(f"{f'{name}, mean of the classes':<30}{summary[f'{name}_macro']:8.2%}")
+    print(f"{'loss (nats)':<30}{summary['loss']:8.4f}")
+    print(f"{'expected calibration error':<30}{summary['calibration_error']:8.2%}")
+    print(f"\n{'class':<12}{'precision':>11}{'recall':>11}{'f1':>11}{'images':>9}")
+    for name, precision, recall, f1, images in report.itertuples():
+        print(f"{name:<12}{precision:11.2%}{recall:11.2%}{f1:11.2%}{images:9,}")
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    if len(chosen.models) < 2:
+        chosen.parser.error("give two models or more")
+    if len(set(chosen.models)) < len(chosen.models):
+        chosen.parser.error("a model is named twice")
+
+    from fashion_mnist import data, evaluation
+
+    stems = [path.stem for path in chosen.models]
+    names = stems if len(set(stems)) == len(stems) else [str(path) for path in chosen.models]
+    models = [evaluation.load_classifier(path) for path in chosen.models]
+    dataset = data.load(chosen.data)
+    print(dataset.describe(), file=sys.stderr)
+    labels = dataset.splits()[chosen.split][1]
+    predictions, rows = {}, []
+    for name, path, model in zip(names, chosen.models, models, strict=True):
+        probabilities, how = _answers(model, path, chosen, dataset)
+        predictions[name] = probabilities.argmax(axis=1)
+        correct = int((predictions[name] == labels).sum())
+        low, high = evaluation.wilson_interval(correct, len(labels))
+        accuracy = {"accuracy": correct / len(labels), "accuracy_low": low, "accuracy_high": high}
+        rows.append({"name": name, "model": str(path), **how, **accuracy})
+    pairs = evaluation.pairwise(labels, predictions).to_dict("records")
+    if chosen.json:
+        _print_json({**_measured(chosen, dataset), "models": rows, "pairs": pairs})
+        return 0
+
+    print(f"{len(labels):,} images of the {chosen.split} split\n")
+    width = max(map(len, names))
+    for row in rows:
+        low, high = row["accuracy_low"], row["accuracy_high"]
+        print(f"{row['name']:<{width}}  {row['accuracy']:7.2%}  (95% interval {low:.2%} to {high:.2%})")
+    print()
+    for pair in pairs:
+        print(_verdict(pair, adjusted=len(pairs) > 1))
+    return 0
+
+
+def _verdict(pair: dict, adjusted: bool) -> str:
+    """What a comparison shows, in words."""
+    first, second, difference = pair["first"], pair["second"], pair["difference"]
+    if pair["p_adjusted"] < 0.05:
+        better, worse = (first, second) if difference > 0 else (second, first)
+        says = f"{better} is better than {worse}"
+    else:
+        says = f"No difference shown between {first} and {second}"
+    correction = f", {pair['p_adjusted']:.2g} after Holm's correction" if adjusted else ""
+    return (
+        f"{says}: {first} less {second} is {100 * difference:+.2f} points "
+        f"(95% interval {100 * pair['low']:+.2f} to {100 * pair['high']:+.2f}); right alone on {pair['only_first']:,} "
+        f"and {pair['only_second']:,} images, exact McNemar p = {pair['p_value']:.2g}{correction}."
+    )
+
+
+def _answers(model, path: Path, chosen: argparse.Namespace, dataset) -> tuple:
+    """A model's probabilities for the chosen split, and how its input and output were understood."""
+    from fashion_mnist import evaluation
+
+    scaling = chosen.scaled
+    if scaling == "auto":
+        every = max(1, len(dataset.y_val) // 2000)
+        images, labels = dataset.x_val[::every], dataset.y_val[::every]
+        scaling, accuracies = evaluation.find_scaling(model, images, labels)
+        used, other = ("0..255", "0..1") if scaling == "raw" else ("0..1", "0..255")
+        best, worst = max(accuracies.values()), min(accuracies.values())
+        print(
+            f"{path}: pixels go in as {used}, with which it has {best:.1%} of {len(labels):,} validation images right; "
+            f"as {other} it has {worst:.1%}.",
+            file=sys.stderr,
+        )
+        if best < 0.5:
+            print(
+                f"{path}: neither is good. If the model was trained on pixels scaled otherwise, or on classes in "
+                "another order, give it a first layer that scales or a last one that reorders.",
+                file=sys.stderr,
+            )
+    probabilities, kind = evaluation.classify(model, dataset.splits()[chosen.split][0], scaling)
+    if kind == "scores":
+        print(f"{path}: its outputs do not sum to one; they are divided by their sum.", file=sys.stderr)
+    return probabilities, {"scaled": scaling, "outputs": kind}
+
+
+def _measured(chosen: argparse.Namespace, dataset) -> dict:
+    return {
+        "split": chosen.split,
+        "images": len(dataset.splits()[chosen.split][1]),
+        "data": {"source": dataset.source, "kind": dataset.kind, "fingerprint": dataset.fingerprint},
+    }
+
+
+def _print_json(facts: dict) -> None:
+    import json
+
+    print(json.dumps(facts, indent=2))

@@ -592,7 +592,7 @@ def learning_curves(
         axis.set_title(metric.replace("_", " ").capitalize())
         if "accuracy" in metric:
             axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-        if metric == "learning_rate":
+        if metric == "learning_rate" and any(max(line.get_ydata()) > 0 for line in axis.lines):
             axis.set_yscale("log")
     handles = [Line2D([], [], color=c, lw=3, label=n) for n, c in zip(histories, _run_colours(histories), strict=True)]
     handles += [Line2D([], [], color="#555555", ls=ls, label=n) for n, ls in (("training", "--"), ("validation", "-"))]
@@ -643,6 +643,7 @@ def predictions_grid(
     class_names: Sequence[str],
     probabilities: np.ndarray | None = None,
     columns: int = 6,
+    reference: str = "true",
 ) -> Figure:
     """Images with the class a model predicted and, where it is wrong, the true one.
 
@@ -654,6 +655,8 @@ def predictions_grid(
     probabilities : ndarray, shape (n,) or (n, classes), values 0 to 1, optional
         Probability of the predicted class, or of every class.
     columns : int
+    reference : str
+        Word before the true class; such as "label" where it is in doubt.
 
     Returns
     -------
@@ -676,7 +679,7 @@ def predictions_grid(
         sure = "" if probabilities is None else f" {probabilities[index]:.0%}"
         text = f"{'✓' if right else '✗'} {class_names[predicted[index]]}{sure}"
         if not right:
-            text += f"\ntrue: {class_names[true[index]]}"
+            text += f"\n{reference}: {class_names[true[index]]}"
         _picture(axis, image)
         axis.set_title(text, fontsize=8, fontweight="normal", loc="center", color=RIGHT if right else WRONG)
         for spine in axis.spines.values():
@@ -810,6 +813,287 @@ def augmentations_grid(images_by_name: Mapping[str, np.ndarray]) -> Figure:
         raise ValueError(f"images_by_name: every row needs the same number of images, these have {lengths}")
     figure, axis = plt.subplots(figsize=(8, 0.3 + 6.8 * len(rows) / columns))
     _mosaic(axis, np.concatenate(list(rows.values())), columns, row_names=list(rows))
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Evaluation
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def reliability_diagram(
+    tables: Mapping[str, Mapping[str, np.ndarray]], errors: Mapping[str, float] | None = None
+) -> Figure:
+    """How often a model is right, by how sure it is; and how often it is that sure.
+
+    Parameters
+    ----------
+    tables : mapping of name to table
+        Such as before and after a temperature; columns ``low``, ``high``, ``images``, ``confidence`` and ``accuracy``
+        of each bin, as `evaluation.reliability` gives them. Empty bins are left out.
+    errors : mapping of name to float, optional
+        Calibration errors in [0, 1] for the legend.
+
+    Returns
+    -------
+    Figure
+        Above accuracy against confidence with the diagonal of perfect calibration, below the share of images.
+    """
+    figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6.4), sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="#555555", linewidth=1, linestyle="--", label="perfectly calibrated")
+    for index, (name, table) in enumerate(_filled(tables, "tables").items()):
+        images = np.asarray(table["images"])
+        filled = images > 0
+        error = "" if errors is None else f" (calibration error {errors[name]:.1%})"
+        colour = RUN_COLOURS[index % len(RUN_COLOURS)]
+        above.plot(
+            np.asarray(table["confidence"])[filled],
+            np.asarray(table["accuracy"])[filled],
+            color=colour,
+            marker=_run_marker(index),
+            markersize=6,
+            label=f"{name}{error}",
+        )
+        edges = [*np.asarray(table["low"]), np.asarray(table["high"])[-1]]
+        below.stairs(images / images.sum(), edges, color=colour, linewidth=1.8)
+    above.set(ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    below.set(xlabel="Confidence (probability of the predicted class)", ylabel="Share of images", ylim=(0, None))
+    for axis in (above.xaxis, above.yaxis, below.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    above.legend(loc="upper left")
+    return figure
+
+
+def coverage_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Accuracy on the images that each model is surest of, by how many of them it answers.
+
+    Parameters
+    ----------
+    curves : mapping of model name to table
+        Columns ``coverage`` and ``accuracy``, both in [0, 1], as `evaluation.accuracy_coverage` gives them. The first
+        2 % of the images, of which single ones would make the curve jump, are not drawn.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axis = plt.subplots(figsize=(8, 4.8))
+    for index, (name, curve) in enumerate(_filled(curves, "curves").items()):
+        coverage, accuracy = np.asarray(curve["coverage"]), np.asarray(curve["accuracy"])
+        drawn = coverage >= 0.02
+        axis.plot(coverage[drawn], accuracy[drawn], label=name, **_run_line(index))
+    axis.set(xlabel="Share of images answered, the surest first", ylabel="Accuracy on them", xlim=(0, 1))
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_major_formatter(PercentFormatter(1.0))
+    figure.legend(loc="outside lower center", ncols=min(4, len(curves)))
+    return figure
+
+
+def robustness_curves(
+    accuracies: Mapping[str, np.ndarray], corruptions: Sequence[str], clean: Mapping[str, float] | None = None
+) -> Figure:
+    """Accuracy by the strength of each corruption, one panel a corruption and one line a model.
+
+    Parameters
+    ----------
+    accuracies : mapping of model name to ndarray, shape (corruptions, strengths), values 0 to 1
+        Strengths count from 1.
+    corruptions : sequence of str
+    clean : mapping of model name to float, optional
+        Accuracies on undisturbed images, drawn at strength 0.
+
+    Returns
+    -------
+    Figure
+    """
+    columns = min(4, len(corruptions))
+    rows = -(-len(corruptions) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(8, 0.8 + 2.2 * rows), sharex=True, sharey=True, squeeze=False)
+    for axis in axes.flat[len(corruptions) :]:
+        axis.remove()
+    for index, (name, table) in enumerate(_filled(accuracies, "accuracies").items()):
+        table = np.asarray(table, dtype=float)
+        if table.ndim != 2 or len(table) != len(corruptions):
+            raise ValueError(
+                f"accuracies[{name!r}] has shape {table.shape}; expected ({len(corruptions)}, strengths), a row for "
+                f"each of {', '.join(corruptions)}"
+            )
+        strengths = np.arange(1, table.shape[1] + 1)
+        if clean is not None:
+            strengths, table = np.append(0, strengths), np.insert(table, 0, clean[name], axis=1)
+        for axis, values in zip(axes.flat, table, strict=False):
+            axis.plot(strengths, values, marker=_run_marker(index), markersize=4, label=name, **_run_line(index))
+    for axis, corruption in zip(axes.flat, corruptions, strict=False):
+        axis.set_title(corruption.capitalize())
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axis.set_ylim(0, 1)
+    # A panel with none below it would lose the numbers of the shared axis.
+    for axis in axes.flat[len(corruptions) - columns : len(corruptions)]:
+        axis.tick_params(labelbottom=True)
+    figure.supxlabel("Strength" if clean is None else "Strength (0: as it is)", fontsize=10)
+    figure.supylabel("Accuracy", fontsize=10)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)))
+    return figure
+
+
+def robustness_matrix(accuracies: np.ndarray, row_names: Sequence[str], column_names: Sequence[str]) -> Figure:
+    """Accuracies as a heat map: corruptions by strength, or models by corruption.
+
+    Parameters
+    ----------
+    accuracies : ndarray, shape (rows, columns), values 0 to 1
+    row_names, column_names : sequence of str
+
+    Returns
+    -------
+    Figure
+    """
+    accuracies = np.asarray(accuracies, dtype=float)
+    if accuracies.shape != (len(row_names), len(column_names)):
+        raise ValueError(
+            f"accuracies has shape {accuracies.shape}; the names need ({len(row_names)}, {len(column_names)})"
+        )
+    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.42 * len(row_names)))
+    seaborn.heatmap(
+        accuracies,
+        ax=axis,
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+        annot=100 * accuracies,
+        fmt=".1f",
+        annot_kws={"fontsize": 9},
+        cbar=False,
+        xticklabels=column_names,
+        yticklabels=row_names,
+    )
+    axis.tick_params(length=0)
+    axis.tick_params(axis="y", rotation=0)
+    axis.tick_params(axis="x", rotation=0)
+    bar = figure.colorbar(axis.collections[0], ax=axis, label="Accuracy (%)", pad=0.02)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
+    return figure
+
+
+def significance_matrix(
+    first: Sequence[str],
+    second: Sequence[str],
+    differences: Sequence[float],
+    p_values: Sequence[float],
+    level: float = 0.05,
+) -> Figure:
+    """Which model is better than which: p-values of all pairs, coloured where there is a difference.
+
+    Parameters
+    ----------
+    first, second : sequence of str, length pairs
+        The two models of each pair, as `evaluation.pairwise` gives them; every two models once.
+    differences : sequence of float
+        Accuracy of the first less that of the second.
+    p_values : sequence of float
+        Adjusted ones, where there are several pairs.
+    level : float
+        A difference is shown where the p-value is below.
+
+    Returns
+    -------
+    Figure
+        Rows against columns, in the order of the pairs.
+    """
+    for other, name in ((second, "second"), (differences, "differences"), (p_values, "p_values")):
+        _same_length(other, first, name, "first")
+    names = list(dict.fromkeys([*first, *second]))
+    size = len(names)
+    if len(first) != size * (size - 1) // 2 or size < 2:
+        raise ValueError(f"first and second hold {len(first)} pairs; {size} models make {size * (size - 1) // 2}")
+    verdicts, texts = np.full((size, size), np.nan), np.full((size, size), "", dtype=object)
+    for one, other, difference, p_value in zip(first, second, differences, p_values, strict=True):
+        row, column = names.index(one), names.index(other)
+        verdicts[row, column] = np.sign(difference) if p_value < level else 0
+        verdicts[column, row] = -verdicts[row, column]
+        texts[row, column] = texts[column, row] = "<0.001" if p_value < 0.001 else f"{p_value:.2g}"
+    figure, axis = plt.subplots(figsize=(min(9.6, 3 + 0.75 * size), 2 + 0.5 * size))
+    meanings = {WRONG: "row is worse", "#EFEFEF": "no difference shown", RIGHT: "row is better"}
+    seaborn.heatmap(
+        verdicts,
+        ax=axis,
+        cmap=ListedColormap(list(meanings)),
+        vmin=-1,
+        vmax=1,
+        annot=texts,
+        fmt="",
+        annot_kws={"fontsize": 8.5},
+        cbar=False,
+        linewidths=1,
+        linecolor="white",
+        xticklabels=names,
+        yticklabels=names,
+    )
+    axis.tick_params(length=0)
+    axis.tick_params(axis="y", rotation=0)
+    axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.grid(False)
+    handles = [Line2D([], [], ls="", marker="s", ms=10, color=c, label=f"{text}") for c, text in meanings.items()]
+    figure.legend(handles=handles[::-1], loc="outside upper center", ncols=3, title="p-values (exact McNemar)")
+    return figure
+
+
+def accuracy_against_cost(
+    names: Sequence[str],
+    costs: Sequence[float],
+    accuracies: Sequence[float],
+    intervals: np.ndarray,
+    cost_label: str,
+) -> Figure:
+    """Accuracy of each model against what it costs, on a logarithmic axis.
+
+    Parameters
+    ----------
+    names : sequence of str, length n
+        Written beside the points, where they hide nothing.
+    costs : sequence of float, positive
+        Such as parameters, or seconds of training.
+    accuracies : sequence of float, values 0 to 1
+    intervals : ndarray, shape (n, 2), values 0 to 1
+        Lower and upper end of each interval, drawn as error bars.
+    cost_label : str
+        Names the axis, with the unit.
+
+    Returns
+    -------
+    Figure
+        A grey line joins the models that no cheaper one matches.
+    """
+    costs, accuracies = np.asarray(costs, dtype=float), np.asarray(accuracies, dtype=float)
+    intervals = np.asarray(intervals, dtype=float)
+    for values, name in ((costs, "costs"), (accuracies, "accuracies")):
+        _same_length(values, names, name, "names")
+    if intervals.shape != (len(names), 2):
+        raise ValueError(f"intervals has shape {intervals.shape}; expected lower and upper ends, ({len(names)}, 2)")
+    if not (np.isfinite(costs) & (costs > 0)).all():
+        raise ValueError("costs: a logarithmic axis needs positive numbers; leave out the models without a cost")
+    figure, axis = plt.subplots(figsize=(8, 5.2))
+    order = np.lexsort((-accuracies, costs))
+    best = np.maximum.accumulate(accuracies[order])
+    front = order[np.append(True, best[1:] > best[:-1])]
+    axis.plot(costs[front], accuracies[front], color="#BBBBBB", linewidth=1.5, zorder=1)
+    axis.errorbar(
+        costs,
+        accuracies,
+        yerr=np.abs(intervals.T - accuracies),
+        fmt="o",
+        color=RUN_COLOURS[0],
+        ecolor="#8FB8D4",
+        capsize=3,
+        markersize=6,
+    )
+    axis.set_xscale("log")
+    axis.margins(x=0.14, y=0.1)
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set(xlabel=cost_label, ylabel="Accuracy")
+    _name_points(axis, names, costs, accuracies, intervals)
     return figure
 
 
@@ -990,6 +1274,170 @@ def sanity_cascade(correlations: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Tuning
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def halving_curves(
+    curves: Sequence[Sequence[float]], states: Sequence[str], rungs: Sequence[int], names: Sequence[str]
+) -> Figure:
+    """Learning curves of a study and where pruning cut them.
+
+    Parameters
+    ----------
+    curves : sequence of n sequences of float, values 0 to 1
+        Validation accuracy of each trial by epoch, the first at index 0; a trial that failed at once has none.
+    states : sequence of str, length n
+        "complete" for trials that were trained out; all others are drawn faint, their ends marked.
+    rungs : sequence of int
+        Epochs after which trials were judged.
+    names : sequence of str, length n
+        Of the trials; those of complete ones are in the legend.
+
+    Returns
+    -------
+    Figure
+    """
+    _same_length(states, curves, "states", "curves")
+    _same_length(names, curves, "names", "curves")
+    drawn = [list(curve) for curve in curves if len(curve)]
+    figure, axis = plt.subplots(figsize=(8, 4.6))
+    for curve, state in zip(curves, states, strict=True):
+        if state != "complete" and len(curve):
+            epochs = range(1, len(curve) + 1)
+            axis.plot(epochs, curve, color="#9A9A9A", linewidth=1, alpha=0.6)
+            axis.plot(epochs[-1], curve[-1], "x", color="#6A6A6A", markersize=5, zorder=3)
+    finished = sorted(
+        ((curve, name) for curve, name, state in zip(curves, names, states, strict=True) if state == "complete"),
+        key=lambda pair: -pair[0][-1],
+    )
+    for index, (curve, name) in enumerate(finished):
+        axis.plot(
+            range(1, len(curve) + 1),
+            curve,
+            color=RUN_COLOURS[index % len(RUN_COLOURS)],
+            marker=_run_marker(index),
+            markersize=5,
+            label=name if index < 8 else None,
+            zorder=4,
+        )
+    for rung in rungs:
+        axis.axvline(rung, color="#555555", linewidth=1, linestyle=":")
+        count = sum(len(curve) >= rung for curve in drawn)
+        axis.annotate(
+            f"{count} trial{'' if count == 1 else 's'}",
+            (rung, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+    values = np.concatenate([np.asarray(curve, dtype=float) for curve in drawn]) if drawn else np.array([0.0, 1.0])
+    low, high = np.quantile(values, 0.05), values.max()  # the first epochs of the worst would squeeze all others
+    axis.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
+    axis.set(xlabel="Epoch", ylabel="Validation accuracy")
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    handles, texts = axis.get_legend_handles_labels()
+    if any(state != "complete" and len(curve) for curve, state in zip(curves, states, strict=True)):
+        handles.append(Line2D([], [], color="#9A9A9A", linewidth=1, marker="x", markeredgecolor="#6A6A6A"))
+        texts.append("pruned")
+    figure.legend(handles, texts, loc="outside lower center", ncols=3)
+    return figure
+
+
+def factor_heatmaps(
+    configurations: Sequence[Mapping[str, object]], accuracies: Sequence[float], pairs: Sequence[tuple[str, str]]
+) -> Figure:
+    """Mean accuracy for each combination of two factors, one panel a pair, one scale for all.
+
+    Parameters
+    ----------
+    configurations : sequence of n mappings of factor to value
+    accuracies : sequence of float, length n, values 0 to 1
+    pairs : sequence of (str, str)
+        Factors along the rows and along the columns of each panel. A cell is the mean over all configurations that
+        have both values, whatever their other factors; it is empty if there is none.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If a configuration lacks a factor.
+    """
+    _same_length(accuracies, configurations, "accuracies", "configurations")
+    for factor in {factor for pair in pairs for factor in pair}:
+        if missing := [values for values in configurations if factor not in values]:
+            raise ValueError(f"pairs name {factor!r}, which configuration {dict(missing[0])} has not")
+    panels = []
+    for factors in pairs:
+        rows, columns = (sorted({values[factor] for values in configurations}) for factor in factors)
+        cells = [[[] for _ in columns] for _ in rows]
+        for values, accuracy in zip(configurations, accuracies, strict=True):
+            cells[rows.index(values[factors[0]])][columns.index(values[factors[1]])].append(accuracy)
+        panels.append((rows, columns, np.array([[np.mean(cell) if cell else np.nan for cell in row] for row in cells])))
+    low = min(np.nanmin(means) for *_, means in panels)
+    high = max(np.nanmax(means) for *_, means in panels)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(8, 1.4 + 0.55 * max(len(rows) for rows, *_ in panels)),
+        squeeze=False,
+        width_ratios=[len(columns) for _, columns, _ in panels],
+    )
+    for axis, (rows, columns, means), (row_factor, column_factor) in zip(axes[0], panels, pairs, strict=True):
+        seaborn.heatmap(
+            means,
+            ax=axis,
+            cmap="Blues",
+            vmin=low,
+            vmax=high,
+            annot=np.vectorize(lambda mean: "" if np.isnan(mean) else f"{100 * mean:.2f}")(means),
+            fmt="",
+            annot_kws={"fontsize": 9},
+            cbar=False,
+            xticklabels=columns,
+            yticklabels=rows,
+        )
+        axis.tick_params(length=0)
+        axis.tick_params(axis="y", rotation=0)
+        axis.set(xlabel=column_factor, ylabel=row_factor)
+    bar = figure.colorbar(axes[0, 0].collections[0], ax=list(axes[0]), pad=0.02, label="Validation accuracy (%)")
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+    return figure
+
+
+def importance_bars(importances: Mapping[str, float]) -> Figure:
+    """How much of the variation of accuracy each factor explains, the most important on top.
+
+    Parameters
+    ----------
+    importances : mapping of factor to float, values 0 to 1
+
+    Returns
+    -------
+    Figure
+    """
+    ranked = sorted(_filled(importances, "importances").items(), key=lambda pair: -pair[1])
+    figure, axis = plt.subplots(figsize=(8, 1.1 + 0.36 * len(ranked)))
+    rows = np.arange(len(ranked))
+    axis.barh(rows, [share for _, share in ranked], color=RUN_COLOURS[0], height=0.65)
+    for row, (_, share) in enumerate(ranked):
+        axis.annotate(f"{share:.0%}", (share, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set_yticks(rows, [name.replace("_", " ") for name, _ in ranked])
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_xlabel("Share of the variation of validation accuracy")
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Shared drawing
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -1110,6 +1558,51 @@ def _name_clusters(axis, points: np.ndarray, labels: np.ndarray, class_names: Se
         )
 
 
+def _name_points(axis, names, x, y, intervals) -> None:
+    """Write each name beside its point, at the place among many where it hides the least."""
+    figure = axis.figure
+    figure.draw_without_rendering()  # places the axes, so that places on the picture are known
+    axis.set_autoscale_on(False)
+    size = figure.dpi / 72
+    to_pixels = axis.transData.transform
+    points = to_pixels(np.column_stack([x, y]))
+    ends = [to_pixels(np.column_stack([x, intervals[:, side]]))[:, 1] for side in (0, 1)]
+    margin = 4 * size
+    # Boxes (left, bottom, right, top) that no name should touch: the points with their error bars, then other names.
+    taken = [
+        np.array([px - margin, min(low, py - margin), px + margin, max(high, py + margin)])
+        for (px, py), low, high in zip(points, *ends, strict=True)
+    ]
+    frame = axis.get_window_extent()
+    renderer = figure.canvas.get_renderer()
+    for name, (px, py) in zip(names, points, strict=True):
+        text = axis.text(x[0], y[0], name, fontsize=8.5, va="bottom", in_layout=False, path_effects=_HALO)
+        box = text.get_window_extent(renderer)
+        best, least = None, np.inf
+        for away in (7, 13, 20, 30, 42):
+            for across, up in ((1, 0), (-1, 0), (1, 0.8), (-1, 0.8), (1, -0.8), (-1, -0.8), (0, 1), (0, -1)):
+                at_x = px + across * away * size + (across - 1) / 2 * box.width
+                at_y = py + up * away * size - box.height / 2
+                place = np.array([at_x, at_y, at_x + box.width, at_y + box.height])
+                hidden = sum(_overlap(place, other) for other in taken)
+                inside = _overlap(place, np.array([frame.x0, frame.y0, frame.x1, frame.y1]))
+                cost = hidden + 10 * (box.width * box.height - inside) + 0.01 * away
+                if cost < least:
+                    best, least, distance = place, cost, away
+        taken.append(best)
+        text.set_position(axis.transData.inverted().transform(best[:2]))
+        if distance > 13:
+            centre = ((best[0] + best[2]) / 2, (best[1] + best[3]) / 2)
+            line = axis.transData.inverted().transform([centre, (px, py)])
+            axis.plot(*line.T, color="#BBBBBB", linewidth=0.7, zorder=0)
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Area that two boxes (left, bottom, right, top) share."""
+    width, height = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    return float(max(width, 0) * max(height, 0))
+
+
 def _class_handles(class_names: Sequence[str]) -> list[Line2D]:
     return [
         Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
@@ -1173,6 +1666,12 @@ def _run_colours(runs) -> list[str]:
 
 def _run_marker(index: int) -> str:
     return RUN_MARKERS[index % len(RUN_MARKERS)]
+
+
+def _run_line(index: int) -> dict[str, str]:
+    """Colour and dashes of a line; when the colours have been used up they come again with other dashes."""
+    dashes = ("-", "--", ":", "-.")[index // len(RUN_COLOURS) % 4]
+    return {"color": RUN_COLOURS[index % len(RUN_COLOURS)], "linestyle": dashes}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

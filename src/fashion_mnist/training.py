@@ -860,7 +860,7 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         )
     decay = recipe.weight_decay or None
     if recipe.optimizer == "muon":
-        optimizer = _Muon(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+        optimizer = Muon(rate, momentum=0.9, nesterov=True, weight_decay=decay)
     elif recipe.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
     else:
@@ -870,7 +870,7 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-class _Muon(keras.optimizers.SGD):
+class Muon(keras.optimizers.SGD):
     """SGD whose steps for convolution kernels are orthogonalised (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon).
 
     A kernel, seen as a matrix of (height × width × channels in) rows and as many columns as it has filters, is moved
