@@ -1199,10 +1199,32 @@ def costs_table(records: Records) -> str:
     return "\n".join(rows)
 
 
+def speed_table(records: Records) -> str:
+    """Markdown table of images a second in training at batch 128, ours beside plain Keras and PyTorch."""
+    if "bench_training_throughput" not in records:
+        return "Not measured: `results/bench_training_throughput.json` is missing."
+    record = records["bench_training_throughput"]
+    speed = {(row["network"], row["peer"]): row for row in record["tables"]["throughput"] if row["batch"] == 128}
+    rows = [
+        "| Network | Ours | Keras float32 | Keras bfloat16 | PyTorch, best of float32 and bfloat16 | Ours / PyTorch |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for network in dict.fromkeys(network for network, _ in speed):
+        ours, *peers, torch32, torch16 = (
+            speed[network, peer]["images_per_second"]
+            for peer in ("ours", "keras_float32", "keras_bfloat16", "torch_float32", "torch_bfloat16")
+        )
+        values = [ours, *peers, max(torch32, torch16)]
+        cells = " | ".join(f"{value:,.0f}" for value in values)
+        rows.append(f"| `{network}` | {cells} | {record['headline'][f'{network}_vs_torch']:.2f} |")
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[Records], str]] = {
     "headline": headline_table,
     "eda": eda_table,
     "explanations": explanations_table,
+    "speed": speed_table,
     "costs": costs_table,
 }
 
