@@ -71,7 +71,7 @@ class TestLocks:
             ("requirements-dev.txt", project["dependencies"] + project["optional-dependencies"]["test"]),
         ):
             names = {key.split("==")[0] for key in locked(lock)}
-            assert {requirement.split(">=")[0] for requirement in requirements} <= names
+            assert {re.split(r"[\[>]", requirement)[0] for requirement in requirements} <= names
 
 
 class TestPythonVersion:
