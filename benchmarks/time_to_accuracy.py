@@ -136,7 +136,7 @@ def theirs(images: int) -> dict[str, float]:
 
 def starting_epochs(run) -> list[float]:
     """Test accuracy after each epoch of the published recipe, trained in the fastest precision."""
-    from fashion_mnist import models, training
+    from fashion_mnist import models, study, training
     from fashion_mnist._backend import keras
 
     class OnTest(keras.callbacks.Callback):
@@ -152,8 +152,6 @@ def starting_epochs(run) -> list[float]:
                 study.write_json(self.path, known)
                 print(f"theirs, epoch {epoch + 1}: {known[-1]:.4f}", file=sys.stderr)
             self.model.stop_training |= known[epoch] >= TARGET
-
-    from fashion_mnist import study
 
     keras.utils.set_random_seed(run.seed)
     model = models.build("mini_resnet", **STARTING)

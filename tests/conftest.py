@@ -4,6 +4,7 @@ names a server of its own."""
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fashion_mnist import data
@@ -25,3 +26,36 @@ def real_data() -> Path:
 def sample_data() -> data.Dataset:
     """The sample in the checkout's data.zip."""
     return data.load(Path(__file__).parents[1] / "data.zip")
+
+
+@pytest.fixture
+def study_style():
+    """The study's style for the figures of a test, all of which are closed behind it."""
+    import matplotlib.pyplot as plt
+
+    from fashion_mnist import plots
+
+    with plt.rc_context():
+        plots.use_style()
+        yield
+        plt.close("all")
+
+
+def drawn(figure):
+    """Render, so that a layout or a glyph that cannot be drawn fails here."""
+    figure.canvas.draw()
+    return figure
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+def garments(count, seed):
+    """Images of ten classes told apart by which rows are bright; easy to learn."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    images = rng.integers(0, 60, (count, 28, 28, 1), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label + 4 : 2 * label + 7, 4:20] += 150
+    return images, labels

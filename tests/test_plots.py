@@ -7,20 +7,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from conftest import drawn, texts
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.offsetbox import AnnotationBbox
 
 from fashion_mnist import plots
 
+pytestmark = pytest.mark.usefixtures("study_style")
+
 NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-
-
-@pytest.fixture(autouse=True)
-def _style_and_tidy():
-    with plt.rc_context():
-        plots.use_style()
-        yield
-        plt.close("all")
 
 
 @pytest.fixture
@@ -38,18 +33,8 @@ def labels():
     return np.arange(40) % 10
 
 
-def texts(axis):
-    return [text.get_text() for text in axis.texts]
-
-
 def names_of(ticks):
     return [tick.get_text() for tick in ticks]
-
-
-def drawn(figure):
-    """Render, so that a layout or a glyph that cannot be drawn fails here."""
-    figure.canvas.draw()
-    return figure
 
 
 # ------------------------------------------------------------------------------------------------------------ style

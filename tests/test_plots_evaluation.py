@@ -4,32 +4,16 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from conftest import drawn, texts
 from matplotlib.colors import to_hex
 
 from fashion_mnist import evaluation, plots
 
+pytestmark = pytest.mark.usefixtures("study_style")
+
 MODELS = ("mlp", "cnn", "resnet")
-
-
-@pytest.fixture(autouse=True)
-def _style_and_tidy():
-    with plt.rc_context():
-        plots.use_style()
-        yield
-        plt.close("all")
-
-
-def drawn(figure):
-    """Render, so that a layout or a glyph that cannot be drawn fails here."""
-    figure.canvas.draw()
-    return figure
-
-
-def texts(axis):
-    return [text.get_text() for text in axis.texts]
 
 
 def legend_of(figure):

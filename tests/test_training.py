@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import garments
 
 from fashion_mnist import models, training  # isort: skip  first, so that TensorFlow starts silently
 import keras
@@ -22,17 +23,6 @@ from fashion_mnist.training import Augmentation, Batches, Recipe
 tensorflow_only = pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="the fused operation is TensorFlow's"
 )
-
-
-def garments(count, seed):
-    """Images of ten classes told apart by which rows are bright; easy to learn."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 10
-    images = rng.integers(0, 60, (count, 28, 28, 1), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label + 4 : 2 * label + 7, 4:20] += 150
-    return images, labels
-
 
 TRAIN, VALIDATION = garments(320, 0), garments(80, 1)
 QUICK = Recipe(epochs=2, batch_size=64, learning_rate=3e-3)

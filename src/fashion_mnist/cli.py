@@ -83,6 +83,24 @@ def _verb(verbs: argparse._SubParsersAction, name: str, description: str, exampl
     )
 
 
+def _add_study_options(verb: argparse.ArgumentParser, profile_help: str) -> None:
+    """What decides the outcome of a study: --profile, --data and --seed."""
+    verb.add_argument("--profile", choices=PROFILES, default="quick", help=f"{profile_help} (%(default)s)")
+    _add_data_option(verb)
+    verb.add_argument("--seed", type=_seed, default=0, help="seed of everything random (%(default)s)")
+
+
+def _add_data_option(verb: argparse.ArgumentParser, what: str = "the data set") -> None:
+    verb.add_argument("--data", type=Path, metavar="PATH", help=f"{what}; searched for if not given")
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..{2**32 - 1}")
+    return seed
+
+
 # ------------------------------------------------------------------------------------------------------------- run
 
 
@@ -94,18 +112,9 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:
         "fashion-mnist run 01_eda 02_baselines --profile quick",
     )
     verb.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="which ones, such as 01_eda; all if not given")
-    verb.add_argument("--profile", choices=PROFILES, default="quick", help="how much of everything (%(default)s)")
-    verb.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
-    verb.add_argument("--seed", type=_seed, default=0, help="seed of everything random (%(default)s)")
+    _add_study_options(verb, profile_help="how much of everything")
     verb.add_argument("--fresh", action="store_true", help="execute also what is done already")
     verb.set_defaults(act=_run, parser=verb)
-
-
-def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..{2**32 - 1}")
-    return seed
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -187,7 +196,7 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
     verify = _verb(
         actions, "verify", "Compare files with the official checksums.", "fashion-mnist data verify --data Data"
     )
-    verify.add_argument("--data", type=Path, metavar="PATH", help="folder of the files; searched for if not given")
+    _add_data_option(verify, "folder of the files")
     verify.set_defaults(act=_data_verify)
 
     pack = _verb(
@@ -197,7 +206,7 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
         "Not over the checkout's data.zip unless told: that is the sample, and under version control.",
         "fashion-mnist data pack --to /media/stick/data.zip",
     )
-    pack.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
+    _add_data_option(pack)
     pack.add_argument("--to", type=Path, metavar="FILE", help="zip to write; build/data.zip if not given")
     pack.set_defaults(act=_data_pack)
 
@@ -207,12 +216,12 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
         "Generate the small offline sample from the real data, the same bytes every time.",
         "fashion-mnist data sample --to data.zip",
     )
-    sample.add_argument("--data", type=Path, metavar="PATH", help="the real data; searched for if not given")
+    _add_data_option(sample, "the real data")
     sample.add_argument("--to", type=Path, metavar="FILE", help="zip to write; the checkout's data.zip if not given")
     sample.set_defaults(act=_data_sample)
 
     info = _verb(actions, "info", "Say which data would be used, and what is in it.", "fashion-mnist data info")
-    info.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
+    _add_data_option(info)
     info.set_defaults(act=_data_info)
 
 
@@ -313,9 +322,7 @@ def _add_tune(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--storage", metavar="URL", help="Optuna storage; SQLite in build/tuning if not given")
     verb.add_argument("--trials", type=_count, metavar="N", help="configurations; all of a grid, 36 of a search")
     verb.add_argument("--epochs", type=_count, metavar="E", help="of a whole training; the profile's if not given")
-    verb.add_argument("--profile", choices=PROFILES, default="quick", help="how many images and epochs (%(default)s)")
-    verb.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
-    verb.add_argument("--seed", type=_seed, default=0, help="seed of everything random (%(default)s)")
+    _add_study_options(verb, profile_help="how many images and epochs")
     verb.add_argument("--name", help="of the study; made from its settings if not given")
     verb.add_argument("--resume", action="store_true", help="go on with the study if it was begun")
     verb.set_defaults(act=_tune, parser=verb)
@@ -415,7 +422,7 @@ def _add_compare(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_measuring(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--data", type=Path, metavar="PATH", help="the data set; searched for if not given")
+    _add_data_option(verb)
     verb.add_argument("--split", choices=SPLITS, default="test", help="which images (%(default)s)")
     verb.add_argument(
         "--scaled",

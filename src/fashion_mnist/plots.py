@@ -956,23 +956,11 @@ def robustness_matrix(accuracies: np.ndarray, row_names: Sequence[str], column_n
             f"accuracies has shape {accuracies.shape}; the names need ({len(row_names)}, {len(column_names)})"
         )
     figure, axis = plt.subplots(figsize=(8, 1.2 + 0.42 * len(row_names)))
-    seaborn.heatmap(
-        accuracies,
-        ax=axis,
-        cmap="cividis",
-        vmin=0,
-        vmax=1,
-        annot=100 * accuracies,
-        fmt=".1f",
-        annot_kws={"fontsize": 9},
-        cbar=False,
-        xticklabels=column_names,
-        yticklabels=row_names,
+    picture = _heat_map(
+        axis, accuracies, 100 * accuracies, row_names, column_names, fmt=".1f", cmap="cividis", vmin=0, vmax=1
     )
-    axis.tick_params(length=0)
-    axis.tick_params(axis="y", rotation=0)
     axis.tick_params(axis="x", rotation=0)
-    bar = figure.colorbar(axis.collections[0], ax=axis, label="Accuracy (%)", pad=0.02)
+    bar = figure.colorbar(picture, ax=axis, label="Accuracy (%)", pad=0.02)
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
     return figure
 
@@ -1016,23 +1004,9 @@ def significance_matrix(
         texts[row, column] = texts[column, row] = "<0.001" if p_value < 0.001 else f"{p_value:.2g}"
     figure, axis = plt.subplots(figsize=(min(9.6, 3 + 0.75 * size), 2 + 0.5 * size))
     meanings = {WRONG: "row is worse", "#EFEFEF": "no difference shown", RIGHT: "row is better"}
-    seaborn.heatmap(
-        verdicts,
-        ax=axis,
-        cmap=ListedColormap(list(meanings)),
-        vmin=-1,
-        vmax=1,
-        annot=texts,
-        fmt="",
-        annot_kws={"fontsize": 8.5},
-        cbar=False,
-        linewidths=1,
-        linecolor="white",
-        xticklabels=names,
-        yticklabels=names,
-    )
-    axis.tick_params(length=0)
-    axis.tick_params(axis="y", rotation=0)
+    colours = ListedColormap(list(meanings))
+    lines = {"linewidths": 1, "linecolor": "white"}
+    _heat_map(axis, verdicts, texts, names, names, font=8.5, cmap=colours, vmin=-1, vmax=1, **lines)
     axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.grid(False)
     handles = [Line2D([], [], ls="", marker="s", ms=10, color=c, label=f"{text}") for c, text in meanings.items()]
@@ -1390,23 +1364,10 @@ def factor_heatmaps(
         width_ratios=[len(columns) for _, columns, _ in panels],
     )
     for axis, (rows, columns, means), (row_factor, column_factor) in zip(axes[0], panels, pairs, strict=True):
-        seaborn.heatmap(
-            means,
-            ax=axis,
-            cmap="Blues",
-            vmin=low,
-            vmax=high,
-            annot=np.vectorize(lambda mean: "" if np.isnan(mean) else f"{100 * mean:.2f}")(means),
-            fmt="",
-            annot_kws={"fontsize": 9},
-            cbar=False,
-            xticklabels=columns,
-            yticklabels=rows,
-        )
-        axis.tick_params(length=0)
-        axis.tick_params(axis="y", rotation=0)
+        texts = np.vectorize(lambda mean: "" if np.isnan(mean) else f"{100 * mean:.2f}")(means)
+        picture = _heat_map(axis, means, texts, rows, columns, cmap="Blues", vmin=low, vmax=high)
         axis.set(xlabel=column_factor, ylabel=row_factor)
-    bar = figure.colorbar(axes[0, 0].collections[0], ax=list(axes[0]), pad=0.02, label="Validation accuracy (%)")
+    bar = figure.colorbar(picture, ax=list(axes[0]), pad=0.02, label="Validation accuracy (%)")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     return figure
 
@@ -1610,25 +1571,31 @@ def _class_handles(class_names: Sequence[str]) -> list[Line2D]:
     ]
 
 
-def _matrix(axis, shares, texts, class_names, font: float = 9, rows: bool = True):
+def _heat_map(axis, values, texts, row_names, column_names, font: float = 9, fmt: str = "", **settings):
+    """Coloured cells with a text in each; what comes back serves a colour bar."""
     seaborn.heatmap(
-        shares,
+        values,
         ax=axis,
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
         annot=texts,
-        fmt="",
+        fmt=fmt,
         annot_kws={"fontsize": font},
         cbar=False,
-        square=True,
-        xticklabels=class_names,
-        yticklabels=class_names if rows else False,
+        xticklabels=column_names,
+        yticklabels=row_names,
+        **settings,
     )
     axis.tick_params(length=0)
     axis.tick_params(axis="y", rotation=0)  # seaborn turns names that would fit upright
-    axis.set_xticks(axis.get_xticks(), class_names, rotation=45, ha="right", rotation_mode="anchor")
     return axis.collections[0]
+
+
+def _matrix(axis, shares, texts, class_names, font: float = 9, rows: bool = True):
+    row_names = class_names if rows else False
+    picture = _heat_map(
+        axis, shares, texts, row_names, class_names, font=font, cmap="Blues", vmin=0, vmax=1, square=True
+    )
+    axis.set_xticks(axis.get_xticks(), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    return picture
 
 
 def _confusion_panels(matrices, class_names, figsize, columns, font) -> Figure:
