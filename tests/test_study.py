@@ -1,5 +1,6 @@
 """study.py: runs, records, reports. Notebooks here are tiny, but kernels, papermill and files are the real ones."""
 
+import dataclasses
 import json
 import os
 import re
@@ -114,6 +115,36 @@ def test_another_recipe_network_or_seed_is_another_training(checkout, capsys, ch
     card = run.train("mlp", **{**settings, **change}).card
     assert "loaded" not in capsys.readouterr().out
     assert json.loads((run.models / "mlp_seed0.json").read_text()) == card
+
+
+def test_seeds_are_trained_one_after_another(checkout, monkeypatch):
+    run = study.start("01_test", "smoke")
+    run.profile = dataclasses.replace(run.profile, seeds=2)
+    trained = run.train_seeds("mlp", training.Recipe(epochs=1), name="tiny", arguments=TINY, first=3)
+    assert [(one.card["name"], one.card["seed"]) for one in trained] == [("tiny_seed3", 3), ("tiny_seed4", 4)]
+
+
+def test_the_models_of_the_profile_go_before_those_that_are_shipped(checkout):
+    run = study.start("01_test", "smoke")
+    with pytest.raises(FileNotFoundError, match="fashion-mnist run 02_baselines"):
+        run.trained_models()
+    (checkout / "models").mkdir()
+    for name in ("shipped.keras", "shipped.json", "without_card.keras"):
+        (checkout / "models" / name).write_text("{}")
+    assert run.trained_models() == {"shipped": checkout / "models" / "shipped.keras"}
+    run.train("mlp", training.Recipe(epochs=1), arguments=TINY)
+    assert run.trained_models() == {"mlp_seed0": run.models / "mlp_seed0.keras"}
+    assert study.read_card(run.trained_models()["mlp_seed0"])["parameters"] == 784 * 8 + 8 + 8 * 10 + 10
+
+
+def test_a_study_counts_with_all_its_time_however_often_it_is_resumed(checkout, capsys):
+    first = study.start("01_test", "smoke").tune("cnn_grid", epochs=1, trials=1)
+    run = study.start("01_test", "smoke")
+    capsys.readouterr()
+    again = run.tune("cnn_grid", epochs=1, trials=1)
+    assert "cnn_grid: 1 configurations, 1 epochs in" in capsys.readouterr().out
+    assert again.trials == first.trials and again.seconds == first.seconds
+    assert json.loads(run.save_result({"n": 1}).read_text())["seconds"] >= round(first.seconds, 1)
 
 
 @pytest.mark.parametrize("name", ["mlp_seed0.keras", "mlp_seed0.json"])

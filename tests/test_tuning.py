@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from conftest import garments
 
 matplotlib.use("Agg")
 
@@ -32,17 +33,6 @@ SCRIPT = Path(sys.executable).with_name("fashion-mnist")
 RECIPE = Recipe(epochs=1, batch_size=64, learning_rate=1e-2, keep="last")
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-
-
-def garments(count, seed):
-    """Images of ten classes told apart by which rows are bright; easy to learn."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 10
-    images = rng.integers(0, 60, (count, 28, 28, 1), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label + 4 : 2 * label + 7, 4:20] += 150
-    return images, labels
-
 
 TRAIN, VALIDATION = garments(256, 0), garments(100, 1)
 
@@ -103,6 +93,8 @@ def test_the_plan_of_a_search_follows_its_values():
     assert (plan.recipe.augmentation.flip, plan.recipe.augmentation.shift) == (True, 2)
     assert tuning.SPACES["cnn_search"].plan(values | {"convolutions": 1}).architecture == "regularised_cnn"
     assert tuning.SPACES["cnn_search"].plan(values | {"normalisation": "none"}).architecture == "cnn"
+    adam = tuning.SPACES["cnn_search"].plan(values | {"optimizer": "adam"}).recipe
+    assert (adam.optimizer, adam.learning_rate) == ("adam", 1e-3)
 
 
 @pytest.mark.parametrize("values", [(), (1, 1), [1, 2], Float(1, 1), Int(3, 2), Float(0, 1, log=True)], ids=repr)
@@ -230,6 +222,24 @@ def test_a_paused_training_is_the_one_it_would_have_been(study):
     for measure in ("loss", "val_loss", "learning_rate"):
         assert best.history[measure] == pytest.approx(whole[measure], rel=1e-5)
     assert len(best.pieces) == 3 and all(seconds > 0 for seconds in best.pieces)
+
+
+def test_pruning_replayed_on_whole_trainings_ends_where_it_did(study):
+    pruned = study["tuned"]
+    whole = tune(SPACE, epochs=4, min_epochs=4)
+    assert all(trial.epochs == 4 for trial in whole.trials)
+    found = tuning.replay_halving(whole.trials, pruned.rungs, pruned.factor)
+    assert found.params == pruned.best.params
+    assert tuning.replay_halving(whole.trials, whole.rungs, 2) == whole.best
+    with pytest.raises(ValueError, match=r"not complete; tune with min_epochs=epochs"):
+        tuning.replay_halving(pruned.trials, pruned.rungs, pruned.factor)
+
+
+def test_plain_keras_is_timed_on_whole_batches():
+    plan = small_mlp({"units": 4})
+    assert 100 < tuning.plain_keras_rate(plan, *TRAIN) < 1e7
+    with pytest.raises(ValueError, match="256 images do not fill a batch of 300"):
+        tuning.plain_keras_rate(plan, *TRAIN, batch_size=300)
 
 
 def test_the_storage_tells_the_same_and_the_checkpoints_are_gone(study):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fashion_mnist.training import Recipe
+    from fashion_mnist.tuning import Tuned
 
 # ---------------------------------------------------------------------------------------------------------- profiles
 
@@ -61,6 +62,12 @@ class Profile:
     transfer_images: int | None  # of the training set
     transfer_epochs: int
     transfer_size: int  # pixels that an image is enlarged to
+    tuning_epochs: int  # of a configuration that is not pruned
+    grid_trials: int | None  # configurations of a grid; None takes all
+    checked_trials: int  # trained out to see what pruning lost
+    search_trials: int
+    disturbed_images: int  # of the test set, for the robustness of a model
+    folds: int  # of the cross-validation that looks for wrong labels
     explained_images: int  # how many test images the checks of explanations are averaged over
 
 
@@ -80,6 +87,12 @@ PROFILES = {
             transfer_images=200,
             transfer_epochs=1,
             transfer_size=32,
+            tuning_epochs=3,
+            grid_trials=3,
+            checked_trials=2,
+            search_trials=2,
+            disturbed_images=100,
+            folds=2,
             explained_images=20,
         ),
         Profile(
@@ -95,6 +108,12 @@ PROFILES = {
             transfer_images=1_000,
             transfer_epochs=2,
             transfer_size=85,
+            tuning_epochs=3,
+            grid_trials=9,
+            checked_trials=3,
+            search_trials=6,
+            disturbed_images=500,
+            folds=3,
             explained_images=100,
         ),
         Profile(
@@ -110,6 +129,12 @@ PROFILES = {
             transfer_images=10_000,
             transfer_epochs=3,
             transfer_size=85,
+            tuning_epochs=9,
+            grid_trials=None,
+            checked_trials=12,
+            search_trials=18,
+            disturbed_images=2_000,
+            folds=5,
             explained_images=1_000,
         ),
     )
@@ -309,6 +334,88 @@ class Study:
         )
         return Trained(model, card)
 
+    def trained_models(self) -> dict[str, Path]:
+        """Models that this profile has trained, or, if it has trained none, those that the checkout ships.
+
+        Returns
+        -------
+        dict of str to Path
+            Name to ``NAME.keras``, by name; only models with a card beside them.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        for folder in (self.out / "models", self.root / "models"):
+            found = {path.stem: path for path in sorted(folder.glob("*.keras")) if path.with_suffix(".json").is_file()}
+            if found:
+                return found
+        raise FileNotFoundError(
+            f"There is no trained model in {self.out / 'models'}; train some: `fashion-mnist run 02_baselines`."
+        )
+
+    def train_seeds(
+        self,
+        architecture: str,
+        recipe: Recipe,
+        *,
+        name: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        first: int | None = None,
+    ) -> list[Trained]:
+        """`train` with as many seeds as the profile has, one after another.
+
+        Parameters
+        ----------
+        architecture, recipe, arguments
+            As in `train`.
+        name : str, optional
+            Models are called ``NAME_seedN``; the architecture if not given.
+        first : int, optional
+            The lowest seed; the run's own if not given.
+
+        Returns
+        -------
+        list of Trained
+            By seed.
+        """
+        first = self.seed if first is None else first
+        return [
+            self.train(architecture, recipe, seed=seed, name=f"{name or architecture}_seed{seed}", arguments=arguments)
+            for seed in range(first, first + self.profile.seeds)
+        ]
+
+    def tune(self, space: str, *, seed: int | None = None, **options: Any) -> Tuned:
+        """Search a space on this run's training and validation images; a study that was begun goes on.
+
+        Parameters
+        ----------
+        space : str
+            A key of `fashion_mnist.tuning.SPACES`.
+        seed : int, optional
+            The run's own if not given.
+        **options
+            Of `fashion_mnist.tuning.tune`: ``epochs``, ``trials`` and so on.
+
+        Returns
+        -------
+        fashion_mnist.tuning.Tuned
+        """
+        from fashion_mnist import tuning
+
+        began = time.monotonic()
+        train, validation = (self.data.x_train, self.data.y_train), (self.data.x_val, self.data.y_val)
+        seed = self.seed if seed is None else seed
+        tuned = tuning.tune(space, train, validation, seed=seed, resume=True, **options)
+        spared = max(0.0, tuned.seconds - (time.monotonic() - began))
+        self.spared += spared
+        print(
+            f"{space}: {len(tuned.trials)} configurations, {tuned.epochs} epochs in {_clock(tuned.seconds)}"
+            + (f", {_clock(spared)} of it before" if spared > 1 else "")
+        )
+        return tuned
+
     def save_result(self, headline: Mapping[str, float], tables: Mapping[str, Any] | None = None) -> Path:
         """Write the notebook's record, ``results/NAME.json``.
 
@@ -412,6 +519,11 @@ def read_results(root: Path | None = None) -> dict[str, dict[str, Any]]:
 def write_json(path: Path, obj: object) -> Path:
     """Write JSON so that a reader sees the old file or the new one, never half of one; NaN is refused."""
     return _write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_card(model: Path) -> dict[str, Any]:
+    """The card of a trained model, which lies beside its ``.keras`` file."""
+    return json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def read_result(name: str, root: Path | None = None) -> dict[str, Any]:
@@ -1112,6 +1224,15 @@ dt { color: var(--quiet); font-size: .8rem; } dd { margin: 0; font-weight: 600; 
 # --------------------------------------------------------------------------------------------------- README's tables
 
 Records = Mapping[str, Mapping[str, Any]]  # result records by name
+
+# Test accuracies that the starting projects report, by the name of our models of the same kind.
+REPORTED = {
+    "mlp": 0.85,
+    "cnn": 0.9201,
+    "mini_resnet": 0.9295,
+    "regularised_cnn": 0.88,
+    "deep_cnn_augmented": 0.9487,
+}
 
 # The rows of the table of models: what README calls it, the record that holds it, the prefix of its headline numbers.
 MODEL_ROWS = (

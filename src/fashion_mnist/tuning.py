@@ -49,7 +49,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from fashion_mnist.training import RECIPES, Augmentation, Recipe
+from fashion_mnist.training import OPTIMIZERS, RECIPES, Augmentation, Recipe
 
 if TYPE_CHECKING:
     import distributed
@@ -158,7 +158,7 @@ SGD_TO_ADAM = RECIPES["fast"].learning_rate / RECIPES["plain"].learning_rate
 
 
 def _cnn_search_plan(values: dict[str, Any]) -> Plan:
-    """Widths double from stage to stage; a rate is Adam's, SGD trains with as much more as in our recipes."""
+    """Widths double from stage to stage; a rate is Adam's, SGD and Muon train with as much more as in our recipes."""
     widths = tuple(values["width"] * 2**stage for stage in range(values["stages"]))
     dense, dropout = values["dense"], values["dropout"]
     if values["normalisation"] == "none":
@@ -169,10 +169,11 @@ def _cnn_search_plan(values: dict[str, Any]) -> Plan:
     else:
         architecture = "deep_cnn"
         arguments = {"widths": widths, "dense": dense, "dropouts": (dropout,) * (len(widths) + 1)}
-    sgd = values["optimizer"] == "sgd"
-    recipe = RECIPES["fast" if sgd else "plain"].replace(
+    adam = values["optimizer"] == "adam"
+    recipe = RECIPES["plain" if adam else "fast"].replace(
+        optimizer=values["optimizer"],
         batch_size=values["batch_size"],
-        learning_rate=values["learning_rate"] * (SGD_TO_ADAM if sgd else 1),
+        learning_rate=values["learning_rate"] * (1 if adam else SGD_TO_ADAM),
         augmentation=AUGMENTATIONS[values["augmentation"]],
     )
     return Plan(architecture, arguments, recipe)
@@ -182,6 +183,7 @@ def _resnet_search_plan(values: dict[str, Any]) -> Plan:
     """A rate is that of the network with batch normalisation; without, a tenth of it is as much as it stands."""
     normalised = values["normalisation"] == "batch"
     recipe = RECIPES["fast"].replace(
+        optimizer=values["optimizer"],
         batch_size=values["batch_size"],
         learning_rate=values["learning_rate"] * (1 if normalised else 0.1),
         weight_decay=values["weight_decay"],
@@ -204,10 +206,10 @@ SPACES: dict[str, Space] = {
                 "normalisation": ("none", "batch"),
                 "convolutions": (1, 2),  # a stage
                 "stages": (2, 3),
-                "width": (16, 32, 64),  # of the first stage
+                "width": (16, 32),  # of the first stage; with 64 an epoch takes a minute
                 "dense": (64, 128, 256),
                 "dropout": Float(0.0, 0.4),
-                "optimizer": ("adam", "sgd"),
+                "optimizer": OPTIMIZERS,
                 "learning_rate": Float(5e-4, 5e-3, log=True),
                 "batch_size": (64, 128, 256),
                 "augmentation": tuple(AUGMENTATIONS),
@@ -220,6 +222,7 @@ SPACES: dict[str, Space] = {
                 "normalisation": ("none", "batch"),
                 "blocks": (2, 3, 4, 5),
                 "filters": (32, 64, 96),
+                "optimizer": ("sgd", "muon"),
                 "learning_rate": Float(0.02, 0.4, log=True),
                 "weight_decay": Float(5e-4, 2e-2, log=True),
                 "batch_size": (64, 128, 256),
@@ -322,6 +325,42 @@ def halving(
             return
 
 
+def replay_halving(trials: Sequence[Trial], steps: Sequence[int], factor: int) -> Trial:
+    """Which trial successive halving would have ended with, told from trials that were all trained to the end.
+
+    A pruned training is a whole one up to the cut, so this is exact, but for the noise of arithmetic that is not
+    deterministic.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        All trained for at least ``steps[-1]`` epochs, or stopped early.
+    steps : sequence of int
+        The rungs, see `rungs`.
+    factor : int
+
+    Returns
+    -------
+    Trial
+        The best of those that reach the last rung.
+
+    Raises
+    ------
+    ValueError
+        If a trial is not complete; the message names it.
+    """
+    unfinished = [trial.number for trial in trials if trial.state != "complete"]
+    if unfinished or not trials:
+        raise ValueError(f"Trials {unfinished} of {len(trials)} are not complete; tune with min_epochs=epochs.")
+    known = {trial.number: trial for trial in trials}
+
+    def look(numbers: list[int], epochs: int) -> dict[int, float]:
+        return {number: known[number].accuracy_after(epochs) for number in numbers}
+
+    *_, (_, kept, _) = halving(list(known), steps, factor, look, {})
+    return max((known[number] for number in kept), key=lambda trial: trial.accuracy)
+
+
 def longest_first(seconds: Mapping[int, float]) -> list[int]:
     """In which order a rung's trials are trained, given what an epoch of each took so far, 0 if there was none.
 
@@ -360,6 +399,11 @@ class Trial:
     error: str | None
     history: dict[str, list[float]]
     pieces: list[float]
+
+    @property
+    def name(self) -> str:
+        """Its parameters in short, such as "32-64-3-64"."""
+        return "-".join(str(value) for value in self.params.values())
 
     @property
     def epochs(self) -> int:
@@ -496,6 +540,37 @@ def importances(tuned: Tuned, epochs: int | None = None) -> dict[str, float]:
             name: float(share)
             for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
         }
+
+
+def plain_keras_rate(
+    plan: Plan, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 32, count: int = 2000
+) -> float:
+    """How fast plain Keras trains a configuration: `model.fit` on arrays in float32 with Adam, as most write it.
+
+    Parameters
+    ----------
+    plan : Plan
+        Only its architecture and arguments count.
+    images, labels
+        As in `tune`.
+    batch_size : int
+    count : int
+        How many images to measure on, at most; the first batch, which also traces the step, is extra.
+
+    Returns
+    -------
+    float
+        Images a second in training, validation not included.
+    """
+    count = min(count, len(labels)) // batch_size * batch_size
+    if count == 0:
+        raise ValueError(f"{len(labels)} images do not fill a batch of {batch_size}.")
+    model = models.build(plan.architecture, **plan.arguments)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.fit(images[:batch_size], labels[:batch_size], batch_size=batch_size, verbose=0)
+    began = time.perf_counter()
+    model.fit(images[:count], labels[:count], batch_size=batch_size, verbose=0)
+    return count / (time.perf_counter() - began)
 
 
 # --- A study ---------------------------------------------------------------------------------------------------------
