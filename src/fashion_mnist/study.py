@@ -62,6 +62,7 @@ class Profile:
     transfer_images: int | None  # of the training set
     transfer_epochs: int
     transfer_size: int  # pixels that an image is enlarged to
+    tuning_images: int | None  # of the training set, in the studies
     tuning_epochs: int  # of a configuration that is not pruned
     grid_trials: int | None  # configurations of a grid; None takes all
     checked_trials: int  # trained out to see what pruning lost
@@ -87,6 +88,7 @@ PROFILES = {
             transfer_images=200,
             transfer_epochs=1,
             transfer_size=32,
+            tuning_images=None,
             tuning_epochs=3,
             grid_trials=3,
             checked_trials=2,
@@ -108,10 +110,11 @@ PROFILES = {
             transfer_images=1_000,
             transfer_epochs=2,
             transfer_size=85,
+            tuning_images=2_000,
             tuning_epochs=3,
-            grid_trials=9,
+            grid_trials=4,
             checked_trials=3,
-            search_trials=6,
+            search_trials=3,
             disturbed_images=500,
             folds=3,
             explained_images=100,
@@ -126,9 +129,10 @@ PROFILES = {
             resnet_epochs=12,
             deep_epochs=16,
             augmented_epochs=36,
-            transfer_images=10_000,
+            transfer_images=5_000,
             transfer_epochs=3,
             transfer_size=85,
+            tuning_images=None,
             tuning_epochs=9,
             grid_trials=None,
             checked_trials=12,
@@ -225,8 +229,9 @@ class Study:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise ValueError(f"{name!r} is no name for a figure: use lower case letters, digits, - and _ only.")
         if self.banner and not any(text.get_text() == self.banner for text in fig.texts):
-            # Below the figure, where no legend is; the file is cut to what is drawn, so it is not lost.
-            fig.text(0.01, -0.01, self.banner, fontsize=7, color="#b3261e", ha="left", va="top")
+            # Below all that is drawn, legends too; the file is cut to what is drawn, so it is not lost.
+            bottom = min(0.0, fig.get_tightbbox().y0 / fig.get_figheight())
+            fig.text(0.01, bottom - 0.01, self.banner, fontsize=7, color="#b3261e", ha="left", va="top")
         path = self.images / f"{name}.png"
         fig.savefig(path, dpi=120, bbox_inches="tight", metadata={"Software": None})
         return path
