@@ -122,16 +122,11 @@ def ours(seed: int, smoke: bool) -> dict[str, float]:
 
 def theirs(images: int) -> dict[str, float]:
     """Images a second of the published recipe in plain Keras, after the first step."""
-    from fashion_mnist import data, models
-    from fashion_mnist._backend import keras
+    from fashion_mnist import data, training, tuning
 
     full = data.load()
-    model = models.build("mini_resnet", **STARTING)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    model.fit(full.x_train[:64], full.y_train[:64], batch_size=32, verbose=0)
-    began = time.perf_counter()
-    model.fit(full.x_train[:images], full.y_train[:images], batch_size=32, verbose=0)
-    return {"images_per_second": images / (time.perf_counter() - began)}
+    plan = tuning.Plan("mini_resnet", STARTING, training.RECIPES["starting_resnet"])
+    return {"images_per_second": tuning.plain_keras_rate(plan, full.x_train, full.y_train, count=images)}
 
 
 def starting_epochs(run) -> list[float]:

@@ -768,16 +768,7 @@ def accuracy_bars(
     for name, value in references.items():
         if name not in reported:
             axis.axvline(value, color=RUN_COLOURS[1], linestyle="--", linewidth=1.2)
-            axis.annotate(
-                f"{name} {value:.1%}",
-                (value, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-                color=RUN_COLOURS[1],
-            )
+            _write_above(axis, value, f"{name} {value:.1%}", color=RUN_COLOURS[1])
     axis.set_yticks(rows, names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.margins(x=0.12)
@@ -1298,15 +1289,7 @@ def halving_curves(
     for rung in rungs:
         axis.axvline(rung, color="#555555", linewidth=1, linestyle=":")
         count = sum(len(curve) >= rung for curve in drawn)
-        axis.annotate(
-            f"{count} trial{'' if count == 1 else 's'}",
-            (rung, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-        )
+        _write_above(axis, rung, f"{count} trial{'' if count == 1 else 's'}")
     values = np.concatenate([np.asarray(curve, dtype=float) for curve in drawn]) if drawn else np.array([0.0, 1.0])
     low, high = np.quantile(values, 0.05), values.max()  # the first epochs of the worst would squeeze all others
     axis.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
@@ -1587,6 +1570,12 @@ def _heat_map(axis, values, texts, row_names, column_names, font: float = 9, fmt
     axis.tick_params(length=0)
     axis.tick_params(axis="y", rotation=0)  # seaborn turns names that would fit upright
     return axis.collections[0]
+
+
+def _write_above(axis, x: float, text: str, **style):
+    """Text over the upper edge of an axis, centred at a value of x."""
+    place = {"xycoords": ("data", "axes fraction"), "xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
+    axis.annotate(text, (x, 1), fontsize=9, **place, **style)
 
 
 def _matrix(axis, shares, texts, class_names, font: float = 9, rows: bool = True):

@@ -284,7 +284,7 @@ class Study:
         }
         if path.is_file() and card_path.is_file():
             try:
-                card = json.loads(card_path.read_text(encoding="utf-8"))
+                card = read_card(path)
                 model = keras.saving.load_model(path, compile=False) if card.items() >= identity.items() else None
             except (OSError, ValueError, zipfile.BadZipFile) as error:
                 print(f"{name}: {path.name} or its card is damaged ({error}), so it is trained again")
