@@ -644,6 +644,28 @@ def test_muon_moves_a_kernel_by_its_rate_and_keeps_its_norm_but_leaves_the_rest_
         np.testing.assert_allclose(np.asarray(weight), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_muon_with_adam_moves_hidden_kernels_by_its_rate_and_the_rest_as_adam_does():
+    def trained(optimizer):
+        keras.utils.set_random_seed(0)
+        model = models.build("mini_resnet", blocks=1, filters=4)
+        training._compile(model, Recipe(epochs=1, batch_size=320, optimizer=optimizer, learning_rate=0.01), steps=1)
+        before = {weight.path: np.asarray(weight) for weight in model.trainable_weights}
+        rng = np.random.default_rng(1)
+        gradients = [rng.normal(size=weight.shape).astype(np.float32) for weight in model.trainable_weights]
+        model.optimizer.apply(gradients, model.trainable_weights)
+        return {weight.path: np.asarray(weight) - before[weight.path] for weight in model.trainable_weights}
+
+    ours, adam = trained("muon_adam"), trained("adam")
+    hidden = {"block1_conv1/kernel", "block1_conv2/kernel", "dense/kernel"}
+    assert hidden < set(ours)
+    for path, change in ours.items():
+        if path in hidden:
+            singular = np.linalg.svd(change.reshape(-1, change.shape[-1]), compute_uv=False)
+            assert singular.min() / (10 * 0.01) > 0.5 and singular.max() / (10 * 0.01) < 1.3
+        else:
+            np.testing.assert_array_equal(change, adam[path])
+
+
 def test_images_that_do_not_fill_a_batch_come_in_another_epoch():
     batches = Batches(*TRAIN, Recipe(batch_size=96), seed=0)
     epochs = [np.concatenate([images for images, _ in epoch_of(batches, epoch)]) for epoch in range(5)]

@@ -39,7 +39,7 @@ import keras
 import numpy as np
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-OPTIMIZERS = ("adam", "sgd", "muon")
+OPTIMIZERS = ("adam", "sgd", "muon", "muon_adam")
 SCHEDULES = ("constant", "plateau", "cosine")
 
 
@@ -96,9 +96,10 @@ class Recipe:
     epochs : int
         Passes over the training images, at most.
     batch_size : int
-    optimizer : {"adam", "sgd", "muon"}
-        SGD has Nesterov momentum 0.9. "muon" is SGD whose steps for convolution kernels are orthogonalised (Jordan et
-        al., 2024); it is meant for networks with batch normalisation behind every convolution.
+    optimizer : {"adam", "sgd", "muon", "muon_adam"}
+        SGD has Nesterov momentum 0.9. The two Muons orthogonalise the steps of hidden layers (Jordan et al., 2024):
+        "muon" is SGD for the rest and fixes the norm of kernels, for networks with batch normalisation behind every
+        convolution; "muon_adam" is Adam for the rest and leaves the norm alone, for networks without.
     learning_rate : float
         The constant rate, or the peak of the schedule.
     schedule : {"constant", "plateau", "cosine"}
@@ -180,6 +181,7 @@ RECIPES: dict[str, Recipe] = {
 }
 # Derived, so that the two differ in nothing but how a step is taken.
 RECIPES["muon"] = RECIPES["fast"].replace(optimizer="muon")
+RECIPES["muon_adam"] = RECIPES["plain"].replace(optimizer="muon_adam")
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
@@ -852,6 +854,8 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     decay = recipe.weight_decay or None
     if recipe.optimizer == "muon":
         optimizer = Muon(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    elif recipe.optimizer == "muon_adam":
+        optimizer = MuonAdam(rate, weight_decay=decay)
     elif recipe.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
     else:
@@ -877,15 +881,44 @@ class Muon(keras.optimizers.SGD):
         if not _is_kernel(variable):
             return super().update_step(gradient, variable, learning_rate)
         ops = keras.ops
-        momentum = self.momentums[self._get_variable_index(variable)]
-        self.assign(momentum, self.KERNEL_MOMENTUM * momentum + gradient)
-        filters = variable.shape[-1]
-        step = orthogonalised(ops.reshape(gradient + self.KERNEL_MOMENTUM * momentum, (-1, filters)))
-        unit = variable * (filters**0.5 / ops.sqrt(ops.sum(ops.square(variable))))
-        self.assign(variable, unit - learning_rate * self.KERNEL_RATE * ops.reshape(step, variable.shape))
+        step = _orthogonal_step(
+            self, gradient, self.momentums[self._get_variable_index(variable)], self.KERNEL_MOMENTUM
+        )
+        unit = variable * (variable.shape[-1] ** 0.5 / ops.sqrt(ops.sum(ops.square(variable))))
+        self.assign(variable, unit - learning_rate * self.KERNEL_RATE * step)
 
     def _use_weight_decay(self, variable) -> bool:
         return not _is_kernel(variable) and super()._use_weight_decay(variable)
+
+
+class MuonAdam(keras.optimizers.Adam):
+    """Adam whose steps for hidden layers are orthogonalised (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon).
+
+    Kernels of hidden dense layers and of convolutions, but for a first layer of one channel, move along the nearest
+    semi-orthogonal matrix of their momentum, as in `Muon`, and their norm is free to grow. The last layer, biases and
+    all else take Adam's steps. `KERNEL_RATE` is what a kernel's rate is to Adam's.
+    """
+
+    KERNEL_RATE, KERNEL_MOMENTUM = 10.0, 0.9
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        super().build(variables)
+        kernels = [variable for variable in variables if len(variable.shape) == 2 or _is_kernel(variable)]
+        self._hidden = {self._get_variable_index(variable) for variable in kernels[:-1]}
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        if index not in self._hidden:
+            return super().update_step(gradient, variable, learning_rate)
+        step = _orthogonal_step(self, gradient, self._momentums[index], self.KERNEL_MOMENTUM)
+        self.assign_sub(variable, learning_rate * self.KERNEL_RATE * step)
+
+
+def _orthogonal_step(optimizer: keras.optimizers.Optimizer, gradient, momentum, decay: float):
+    """Update a kernel's momentum; give the orthogonalised Nesterov step, a matrix of a column a filter reshaped."""
+    optimizer.assign(momentum, decay * momentum + gradient)
+    flat = keras.ops.reshape(gradient + decay * momentum, (-1, gradient.shape[-1]))
+    return keras.ops.reshape(orthogonalised(flat), gradient.shape)
 
 
 def _is_kernel(variable) -> bool:

@@ -169,7 +169,7 @@ def _cnn_search_plan(values: dict[str, Any]) -> Plan:
     else:
         architecture = "deep_cnn"
         arguments = {"widths": widths, "dense": dense, "dropouts": (dropout,) * (len(widths) + 1)}
-    adam = values["optimizer"] == "adam"
+    adam = values["optimizer"] in ("adam", "muon_adam")
     recipe = RECIPES["plain" if adam else "fast"].replace(
         optimizer=values["optimizer"],
         batch_size=values["batch_size"],
@@ -180,12 +180,15 @@ def _cnn_search_plan(values: dict[str, Any]) -> Plan:
 
 
 def _resnet_search_plan(values: dict[str, Any]) -> Plan:
-    """A rate is that of the network with batch normalisation; without, a tenth of it is as much as it stands."""
+    """A rate is that of the network with batch normalisation; without, SGD gets a tenth and Muon is the one of Adam."""
     normalised = values["normalisation"] == "batch"
+    optimizer, rate = values["optimizer"], values["learning_rate"]
+    if not normalised:
+        optimizer, rate = ("muon_adam", rate / SGD_TO_ADAM) if optimizer == "muon" else (optimizer, rate / 10)
     recipe = RECIPES["fast"].replace(
-        optimizer=values["optimizer"],
+        optimizer=optimizer,
         batch_size=values["batch_size"],
-        learning_rate=values["learning_rate"] * (1 if normalised else 0.1),
+        learning_rate=rate,
         weight_decay=values["weight_decay"],
         augmentation=AUGMENTATIONS[values["augmentation"]],
     )
@@ -198,7 +201,10 @@ SPACES: dict[str, Space] = {
     for space in (
         # The starting projects' grids.
         builder_grid("cnn_grid", "cnn", {"f1": (16, 32, 64), "f2": (32, 64, 128), "kernel": (2, 3), "dense": (32, 64)}),
-        builder_grid("resnet_grid", "mini_resnet", {"blocks": (2, 3, 4, 5), "filters": (16, 32, 64)}),
+        builder_grid(
+            *("resnet_grid", "mini_resnet", {"blocks": (2, 3, 4, 5), "filters": (16, 32, 64)}),
+            recipe=RECIPES["muon_adam"],
+        ),
         # What those grids could not reach.
         Space(
             "cnn_search",
