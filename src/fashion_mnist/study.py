@@ -1243,6 +1243,8 @@ REPORTED = {
 MODEL_ROWS = (
     ("Fully connected network", "02_baselines", "mlp"),
     ("CNN 32-64", "02_baselines", "cnn"),
+    ("Regularised CNN, augmented", "05_augmented_cnn", "regularised_cnn"),
+    ("Deep CNN, augmented", "05_augmented_cnn", "deep_cnn"),
 )
 
 # The rows of the table of facts: what README calls it, the record, the headline number, how it is written.
