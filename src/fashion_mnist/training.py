@@ -181,7 +181,7 @@ RECIPES: dict[str, Recipe] = {
 }
 # Derived, so that the two differ in nothing but how a step is taken.
 RECIPES["muon"] = RECIPES["fast"].replace(optimizer="muon")
-RECIPES["muon_adam"] = RECIPES["plain"].replace(optimizer="muon_adam")
+RECIPES["muon_adam"] = RECIPES["plain"].replace(optimizer="muon_adam", learning_rate=4e-3)
 
 
 # --- Training --------------------------------------------------------------------------------------------------------
