@@ -1327,6 +1327,29 @@ def costs_table(records: Records) -> str:
     return "\n".join(rows)
 
 
+def tuning_table(records: Records) -> str:
+    """Markdown table of the tuning studies: validation accuracy of grid and search, and what the grid's study took."""
+    rows = [
+        "| Grid | Configurations | Best of the grid | Best of the search | Time of the grid's study | Saving |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for label, name in (("CNN", "03_cnn_tuning"), ("Mini ResNet", "04_resnet_tuning")):
+        if name not in records:
+            rows.append(f"| {label} | not measured: `results/{name}.json` is missing | | | | |")
+            continue
+        headline = records[name]["headline"]
+        grid, search = (
+            f"{100 * headline[f'{which}_validation_accuracy_mean']:.2f} ± "
+            f"{100 * headline[f'{which}_validation_accuracy_std']:.2f} %"
+            for which in ("best", "search")
+        )
+        rows.append(
+            f"| {label} | {headline['configurations']} | {grid} | {search} | {_clock(headline['study_seconds'])} "
+            f"| {headline['saving']:.1f} × |"
+        )
+    return "\n".join(rows)
+
+
 def speed_table(records: Records) -> str:
     """Markdown table of images a second in training at batch 128, ours beside plain Keras and PyTorch."""
     if "bench_training_throughput" not in records:
@@ -1363,6 +1386,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "headline": headline_table,
     "eda": eda_table,
     "explanations": explanations_table,
+    "tuning": tuning_table,
     "speed": speed_table,
     "costs": costs_table,
 }
