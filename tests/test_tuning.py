@@ -540,6 +540,14 @@ def test_the_parameter_that_decides_is_the_important_one():
         tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0), epochs=5)
 
 
+def test_nothing_is_important_where_all_trials_are_equally_good():
+    space = mlp_space(units=(1, 2), rate=(0.1, 0.2))
+    trials = [trial(number, values, [0.1]) for number, values in enumerate(space.configurations())]
+    found = tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0))
+    assert found == {"units": 0.0, "rate": 0.0}
+    assert plots.importance_bars(found).axes
+
+
 # ------------------------------------------------------------------------------------------------------------- figures
 
 

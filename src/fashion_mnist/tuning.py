@@ -522,19 +522,21 @@ def importances(tuned: Tuned, epochs: int | None = None) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Summing to one, most important first.
+        Summing to one, most important first; all zero if all accuracies are the same.
 
     Raises
     ------
     ValueError
-        If fewer than two different accuracies can be compared.
+        If fewer than two trials can be compared.
     """
     epochs = epochs or tuned.rungs[0]
     compared = [trial for trial in tuned.trials if trial.epochs >= epochs]
-    if len({trial.accuracy_after(epochs) for trial in compared}) < 2:
+    if len(compared) < 2:
         raise ValueError(
-            f"{len(compared)} of {len(tuned.trials)} trials were trained for {epochs} epochs, too few that differ."
+            f"{len(compared)} of {len(tuned.trials)} trials were trained for {epochs} epochs, at least two have to be."
         )
+    if len({trial.accuracy_after(epochs) for trial in compared}) == 1:
+        return dict.fromkeys(tuned.space.parameters, 0.0)
     distributions = _distributions(tuned.space)
     with _quiet_optuna():
         study = optuna.create_study(direction="maximize")
