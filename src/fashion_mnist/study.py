@@ -1266,12 +1266,16 @@ def headline_table(records: Records) -> str:
             rows.append(f"| {label} | not measured: `results/{name}.json` is missing | | |")
             continue
         headline = records[name]["headline"]
-        mean, deviation = headline[f"{prefix}_test_accuracy_mean"], headline[f"{prefix}_test_accuracy_std"]
+        accuracy = _mean_and_std(headline, f"{prefix}_test_accuracy")
         rows.append(
-            f"| {label} | {100 * mean:.2f} ± {100 * deviation:.2f} % | {headline[f'{prefix}_parameters']:,} "
+            f"| {label} | {accuracy} | {headline[f'{prefix}_parameters']:,} "
             f"| {headline[f'{prefix}_seconds_per_epoch']:.1f} s |"
         )
     return "\n".join(rows)
+
+
+def _mean_and_std(headline: Mapping[str, Any], measure: str) -> str:
+    return f"{100 * headline[f'{measure}_mean']:.2f} ± {100 * headline[f'{measure}_std']:.2f} %"
 
 
 def eda_table(records: Records) -> str:
@@ -1338,11 +1342,7 @@ def tuning_table(records: Records) -> str:
             rows.append(f"| {label} | not measured: `results/{name}.json` is missing | | | | |")
             continue
         headline = records[name]["headline"]
-        grid, search = (
-            f"{100 * headline[f'{which}_validation_accuracy_mean']:.2f} ± "
-            f"{100 * headline[f'{which}_validation_accuracy_std']:.2f} %"
-            for which in ("best", "search")
-        )
+        grid, search = (_mean_and_std(headline, f"{which}_validation_accuracy") for which in ("best", "search"))
         rows.append(
             f"| {label} | {headline['configurations']} | {grid} | {search} | {_clock(headline['study_seconds'])} "
             f"| {headline['saving']:.1f} × |"
@@ -1374,8 +1374,8 @@ def speed_table(records: Records) -> str:
         rows += [
             "",
             "From nothing to 92.95 % on the test set, the best that the starting project reports for a Mini ResNet: "
-            f"{race['seconds']:.0f} s with a small CNN and Muon ({100 * race['test_accuracy_mean']:.2f} % ± "
-            f"{100 * race['test_accuracy_std']:.2f}). The starting recipe in plain Keras {ended} after "
+            f"{race['seconds']:.0f} s with a small CNN and Muon ({_mean_and_std(race, 'test_accuracy')}). "
+            f"The starting recipe in plain Keras {ended} after "
             f"{race['starting_epochs']} epochs ({100 * race['starting_best_test_accuracy']:.2f} % at best), which take "
             f"{race['speedup_to_9295']:.1f} times as long, extrapolated from a part of an epoch.",
         ]

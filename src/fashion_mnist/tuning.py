@@ -202,8 +202,7 @@ SPACES: dict[str, Space] = {
         # The starting projects' grids.
         builder_grid("cnn_grid", "cnn", {"f1": (16, 32, 64), "f2": (32, 64, 128), "kernel": (2, 3), "dense": (32, 64)}),
         builder_grid(
-            *("resnet_grid", "mini_resnet", {"blocks": (2, 3, 4, 5), "filters": (16, 32, 64)}),
-            recipe=RECIPES["muon_adam"],
+            "resnet_grid", "mini_resnet", {"blocks": (2, 3, 4, 5), "filters": (16, 32, 64)}, RECIPES["muon_adam"]
         ),
         # What those grids could not reach.
         Space(
