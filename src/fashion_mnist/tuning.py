@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fashion_mnist import data, models, training  # isort: skip  first, so that TensorFlow starts silently
 import keras
@@ -549,10 +549,17 @@ def importances(tuned: Tuned, epochs: int | None = None) -> dict[str, float]:
         }
 
 
-def plain_keras_rate(
+class Rates(NamedTuple):
+    """Images a second."""
+
+    training: float
+    evaluation: float
+
+
+def plain_keras_rates(
     plan: Plan, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 32, count: int = 2000
-) -> float:
-    """How fast plain Keras trains a configuration: `model.fit` on arrays in float32 with Adam, as most write it.
+) -> Rates:
+    """How fast plain Keras goes: `model.fit` and `evaluate` on arrays in float32 with Adam, as most write it.
 
     Parameters
     ----------
@@ -561,23 +568,28 @@ def plain_keras_rate(
     images, labels
         As in `tune`.
     batch_size : int
+        Of both: `fit` takes its own for the validation images, too.
     count : int
         How many images to measure on, at most; the first batch, which also traces the step, is extra.
 
     Returns
     -------
-    float
-        Images a second in training, validation not included.
+    Rates
+        In training and in evaluation; an epoch takes the time of both.
     """
     count = min(count, len(labels)) // batch_size * batch_size
     if count == 0:
         raise ValueError(f"{len(labels)} images do not fill a batch of {batch_size}.")
     model = models.build(plan.architecture, **plan.arguments)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    model.fit(images[:batch_size], labels[:batch_size], batch_size=batch_size, verbose=0)
-    began = time.perf_counter()
-    model.fit(images[:count], labels[:count], batch_size=batch_size, verbose=0)
-    return count / (time.perf_counter() - began)
+
+    def rate(pass_over: Callable[..., Any]) -> float:
+        pass_over(images[:batch_size], labels[:batch_size], batch_size=batch_size, verbose=0)
+        began = time.perf_counter()
+        pass_over(images[:count], labels[:count], batch_size=batch_size, verbose=0)
+        return count / (time.perf_counter() - began)
+
+    return Rates(rate(model.fit), rate(model.evaluate))
 
 
 # --- A study ---------------------------------------------------------------------------------------------------------
