@@ -124,6 +124,15 @@ def test_tour_brings_results_and_models_but_keeps_what_is_there(project, bare_ke
     assert [path.name for path in (uploaded / "images").iterdir()] == ["shown.png"], "the figures that the tour names"
 
 
+def test_a_model_that_the_notebook_names_is_brought_before_smaller_ones(project, monkeypatch):
+    monkeypatch.setattr(colab, "MODELS_LIMIT", 4015)
+    path = project / "notebooks" / "main.ipynb"
+    path.write_text(path.read_text(encoding="utf-8").replace("See shown.png.", "Loads large.keras."), encoding="utf-8")
+    (copy,) = colab.write_colab(["main"])
+    assert copy.models == ("large", "small")
+    assert copy.left_out == ("middle",)
+
+
 def test_installs_what_is_missing_and_says_when_it_cannot(project, bare_kernel, tmp_path, monkeypatch):
     monkeypatch.setattr(colab, "_requirements", lambda: {"numpy": "numpy>=1.26", "nowhere": "nowhere-to-be-found>=1"})
     (copy,) = colab.write_colab(["01_tiny"])

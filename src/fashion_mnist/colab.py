@@ -22,7 +22,7 @@ from fashion_mnist import study
 from fashion_mnist.data import root as project_root
 
 MODELS_LIMIT = 8_000_000  # bytes of models in one copy: with base64 a third more, and Colab takes notebooks up to 20 MB
-WITH_RESULTS = {"main"}  # the notebooks that read results/ and models/ instead of making them
+WITH_RESULTS = {"main", "09_final_evaluation"}  # the notebooks that read results/ and models/ instead of making them
 IMPORT_NAMES = {"scikit-learn": "sklearn", "opentsne": "openTSNE"}  # where they differ from the package's name
 
 SETUP = '''\
@@ -126,9 +126,9 @@ def _write_copy(source: Path, target: Path) -> Copy:
     models, left_out = [], []
     if source.stem in WITH_RESULTS:
         files |= {f"results/{path.name}": path for path in sorted((project_root() / "results").glob("*.json"))}
-        models, left_out = _choose_models(project_root() / "models")
-        files |= {f"models/{path.name}": path for pair in models for path in pair}
         text = source.read_text(encoding="utf-8")
+        models, left_out = _choose_models(project_root() / "models", text)
+        files |= {f"models/{path.name}": path for pair in models for path in pair}
         pictures = sorted((project_root() / "images").glob("*.png"))
         files |= {f"images/{path.name}": path for path in pictures if path.name in text}
     names = tuple(sorted(keras.stem for keras, _ in models))
@@ -167,14 +167,21 @@ def _package_files() -> dict[str, Path]:
     return {f"package/{package.name}/{path.relative_to(package).as_posix()}": path for path in files}
 
 
-def _choose_models(folder: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Models (with their cards) that fit `MODELS_LIMIT`, smallest first, and the names of the others."""
+def _choose_models(folder: Path, notebook: str) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Models (with their cards) that fit `MODELS_LIMIT`, and the names of the others.
+
+    The ones that the notebook names come first, for it needs them; then the smallest.
+    """
     chosen, left_out, total = [], [], 0
-    for model in sorted(folder.glob("*.keras"), key=lambda path: (path.stat().st_size, path.name)):
-        card = model.with_suffix(".json")
-        total += model.stat().st_size
-        if total <= MODELS_LIMIT and card.is_file():
+
+    def rank(model: Path) -> tuple[bool, int, str]:
+        return model.name not in notebook, model.stat().st_size, model.name
+
+    for model in sorted(folder.glob("*.keras"), key=rank):
+        card, size = model.with_suffix(".json"), model.stat().st_size
+        if total + size <= MODELS_LIMIT and card.is_file():
             chosen.append((model, card))
+            total += size
         else:
             left_out.append(model.stem)
     return chosen, sorted(left_out)
