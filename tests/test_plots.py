@@ -276,6 +276,11 @@ def test_learning_curves_draw_training_dashed_and_validation_solid_from_epoch_on
     assert names_of(figure.legends[0].get_texts()) == ["mlp", "cnn", "training", "validation"]
 
 
+def test_a_rate_that_ends_at_zero_stays_on_its_logarithmic_axis():
+    figure = drawn(plots.learning_curves({"cnn": {**HISTORY, "learning_rate": [0.01, 0.005, 0.0]}}, learning_rate=True))
+    assert list(figure.axes[2].lines[0].get_ydata()) == [0.01, 0.005]
+
+
 def test_learning_curves_add_a_panel_with_the_learning_rate():
     rates = [1e-3, 1e-3, 1e-4]
     figure = drawn(plots.learning_curves({"cnn": {**HISTORY, "learning_rate": rates}}, learning_rate=True))

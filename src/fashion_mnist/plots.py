@@ -576,6 +576,8 @@ def learning_curves(
                 if values is None or len(values) == 0:
                     continue
                 solid = metric == "learning_rate"
+                if solid and len(values) > 1 and values[-1] == 0:  # zero is not on a logarithmic axis
+                    values = values[:-1]
                 axes[metric].plot(
                     range(1, len(values) + 1),
                     values,
