@@ -65,6 +65,15 @@ def test_mini_resnet_bn_parameters():
     assert models.mini_resnet_bn(3, 64).count_params() == expected
 
 
+def test_stages_of_mini_resnet_bn_double_the_filters_and_halve_the_image():
+    model = models.mini_resnet_bn(blocks=1, filters=4, stages=3)
+    ends = [model.get_layer(f"block{block}_relu").output.shape[1:] for block in (1, 2, 3)]
+    assert ends == [(14, 14, 4), (7, 7, 8), (3, 3, 16)]
+    convolutions = [(1, 4), *[(4, 4)] * 2, (4, 8), *[(8, 8)] * 2, (8, 16), *[(16, 16)] * 2]
+    expected = sum(conv(before, after, bias=False) + batch_norm(after) for before, after in convolutions)
+    assert model.count_params() == expected + dense(16, 10)
+
+
 def test_deep_cnn_has_1_2_million_parameters():
     steps = [(1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256)]
     expected = sum(conv(before, after, bias=False) + batch_norm(after) for before, after in steps)
@@ -175,7 +184,8 @@ def test_unknown_argument_lists_those_there_are():
         ("cnn", {"f1": 0}, "f1, f2, kernel, dense: 0 is not a positive whole number"),
         ("cnn", {"dense": 2.5}, "2.5 is not a positive whole number"),
         ("mini_resnet", {"blocks": True}, "True is not a positive whole number"),
-        ("mini_resnet_bn", {"filters": -1}, "blocks, filters: -1"),
+        ("mini_resnet_bn", {"filters": -1}, "blocks, filters, stages: -1"),
+        ("mini_resnet_bn", {"stages": 4}, "stages: 4; after the third there is nothing left to pool"),
         ("mlp", {"hidden": (8, 0)}, "hidden: 0"),
         ("mlp", {"dropout": 1.0}, r"dropout: 1.0 is not a rate in \[0, 1\)"),
         ("deep_cnn", {"dropouts": (0.1, 0.2)}, "dropouts has 2 rates; give one a stage and one for the dense layer"),

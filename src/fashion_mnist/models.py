@@ -96,23 +96,30 @@ def mini_resnet(blocks: int = 3, filters: int = 64) -> keras.Model:
     return _classifier("mini_resnet", inputs, x)
 
 
-def mini_resnet_bn(blocks: int = 3, filters: int = 64) -> keras.Model:
-    """`mini_resnet` with batch normalisation (Ioffe & Szegedy, 2015) and two poolings, for an eighth of the cost.
+def mini_resnet_bn(blocks: int = 3, filters: int = 64, stages: int = 1) -> keras.Model:
+    """`mini_resnet` with what its successors have: batch normalisation (Ioffe & Szegedy, 2015), pooling, stages.
 
-    The stem is pooled to 14 x 14 and every later convolution is followed by batch normalisation, so the network trains
-    at a learning rate ten times higher. The last normalisation of each block starts at zero (Goyal et al., 2017): a
-    block starts as the identity.
+    The stem is pooled to 14 x 14 and every convolution is followed by batch normalisation. Each stage has `blocks`
+    residual blocks; from one to the next a convolution doubles the filters and the image is pooled again, to 7 x 7 and
+    3 x 3. The last normalisation of each block starts at zero (Goyal et al., 2017): a block starts as the identity.
     """
-    _positive("blocks, filters", blocks, filters)
+    _positive("blocks, filters, stages", blocks, filters, stages)
+    if stages > 3:
+        raise ValueError(f"stages: {stages}; after the third there is nothing left to pool.")
     inputs, x = _scaled_input()
     x = _conv_bn(x, filters, "stem", relu=True)
     x = layers.MaxPooling2D(name="stem_pool")(x)
-    for block in range(1, blocks + 1):
-        shortcut = x
-        x = _conv_bn(x, filters, f"block{block}_conv1", relu=True)
-        x = _conv_bn(x, filters, f"block{block}_conv2", relu=False, gamma="zeros")
-        x = layers.Add(name=f"block{block}_add")([x, shortcut])
-        x = layers.ReLU(name=f"block{block}_relu")(x)
+    for stage in range(1, stages + 1):
+        if stage > 1:
+            filters *= 2
+            x = _conv_bn(x, filters, f"stage{stage}", relu=True)
+            x = layers.MaxPooling2D(name=f"stage{stage}_pool")(x)
+        for block in range((stage - 1) * blocks + 1, stage * blocks + 1):
+            shortcut = x
+            x = _conv_bn(x, filters, f"block{block}_conv1", relu=True)
+            x = _conv_bn(x, filters, f"block{block}_conv2", relu=False, gamma="zeros")
+            x = layers.Add(name=f"block{block}_add")([x, shortcut])
+            x = layers.ReLU(name=f"block{block}_relu")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return _classifier("mini_resnet_bn", inputs, x)
 

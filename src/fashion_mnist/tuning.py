@@ -157,8 +157,19 @@ AUGMENTATIONS = {
 SGD_TO_ADAM = RECIPES["fast"].learning_rate / RECIPES["plain"].learning_rate
 
 
+def _search_recipe(values: dict[str, Any]) -> Recipe:
+    """A rate is Adam's; SGD and Muon train with as much more as in our recipes."""
+    adam = values["optimizer"] in ("adam", "muon_adam")
+    return RECIPES["plain" if adam else "fast"].replace(
+        optimizer=values["optimizer"],
+        batch_size=values["batch_size"],
+        learning_rate=values["learning_rate"] * (1 if adam else SGD_TO_ADAM),
+        augmentation=AUGMENTATIONS[values["augmentation"]],
+    )
+
+
 def _cnn_search_plan(values: dict[str, Any]) -> Plan:
-    """Widths double from stage to stage; a rate is Adam's, SGD and Muon train with as much more as in our recipes."""
+    """Widths double from stage to stage."""
     widths = tuple(values["width"] * 2**stage for stage in range(values["stages"]))
     dense, dropout = values["dense"], values["dropout"]
     if values["normalisation"] == "none":
@@ -169,31 +180,12 @@ def _cnn_search_plan(values: dict[str, Any]) -> Plan:
     else:
         architecture = "deep_cnn"
         arguments = {"widths": widths, "dense": dense, "dropouts": (dropout,) * (len(widths) + 1)}
-    adam = values["optimizer"] in ("adam", "muon_adam")
-    recipe = RECIPES["plain" if adam else "fast"].replace(
-        optimizer=values["optimizer"],
-        batch_size=values["batch_size"],
-        learning_rate=values["learning_rate"] * (1 if adam else SGD_TO_ADAM),
-        augmentation=AUGMENTATIONS[values["augmentation"]],
-    )
-    return Plan(architecture, arguments, recipe)
+    return Plan(architecture, arguments, _search_recipe(values))
 
 
 def _resnet_search_plan(values: dict[str, Any]) -> Plan:
-    """A rate is that of the network with batch normalisation; without, SGD gets a tenth and Muon is the one of Adam."""
-    normalised = values["normalisation"] == "batch"
-    optimizer, rate = values["optimizer"], values["learning_rate"]
-    if not normalised:
-        optimizer, rate = ("muon_adam", rate / SGD_TO_ADAM) if optimizer == "muon" else (optimizer, rate / 10)
-    recipe = RECIPES["fast"].replace(
-        optimizer=optimizer,
-        batch_size=values["batch_size"],
-        learning_rate=rate,
-        weight_decay=values["weight_decay"],
-        augmentation=AUGMENTATIONS[values["augmentation"]],
-    )
-    arguments = {"blocks": values["blocks"], "filters": values["filters"]}
-    return Plan("mini_resnet_bn" if normalised else "mini_resnet", arguments, recipe)
+    arguments = {name: values[name] for name in ("blocks", "filters", "stages")}
+    return Plan("mini_resnet_bn", arguments, _search_recipe(values))
 
 
 SPACES: dict[str, Space] = {
@@ -224,13 +216,12 @@ SPACES: dict[str, Space] = {
         Space(
             "resnet_search",
             {
-                "normalisation": ("none", "batch"),
-                "blocks": (2, 3, 4, 5),
-                "filters": (32, 64, 96),
-                "optimizer": ("sgd", "muon"),
-                "learning_rate": Float(0.02, 0.4, log=True),
-                "weight_decay": Float(5e-4, 2e-2, log=True),
-                "batch_size": (64, 128, 256),
+                "stages": (2, 3),
+                "blocks": (1, 2),  # a stage
+                "filters": (32, 48, 64),  # of the first stage
+                "optimizer": ("sgd", "muon_adam"),
+                "learning_rate": Float(1e-3, 5e-3, log=True),
+                "batch_size": (128, 256),
                 "augmentation": tuple(AUGMENTATIONS),
             },
             _resnet_search_plan,
