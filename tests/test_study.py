@@ -612,6 +612,20 @@ def test_a_report_of_nothing_says_what_to_do(checkout):
         study.report("smoke")
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("cnn_seed2", {"f1": 32, "f2": 64}, "CNN 32-64-3-64"),
+        ("cnn_grid_top3_seed10", {"f1": 64, "f2": 128, "kernel": 3}, "CNN 64-128-3, grid"),
+        ("resnet_original_2-16_seed0", {"blocks": 2, "filters": 16}, "Mini ResNet 2-16, original recipe"),
+        ("cnn_deeper_seed0", {}, "cnn_deeper"),
+        ("of_my_own", {}, "of_my_own"),
+    ],
+)
+def test_a_model_has_a_name_in_words(name, arguments, words):
+    assert study.kind_of(name, {"arguments": arguments}) == words
+
+
 # -------------------------------------------------------------------------------------------------- README's tables
 
 BASELINES = {

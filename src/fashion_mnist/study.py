@@ -67,6 +67,7 @@ class Profile:
     grid_trials: int | None  # configurations of a grid; None takes all
     checked_trials: int  # trained out to see what pruning lost
     search_trials: int
+    original_epochs: int  # at most, to learn when the starting projects' recipe stops early
     disturbed_images: int  # of the test set, for the robustness of a model
     folds: int  # of the cross-validation that looks for wrong labels
     explained_images: int  # how many test images the checks of explanations are averaged over
@@ -93,6 +94,7 @@ PROFILES = {
             grid_trials=3,
             checked_trials=2,
             search_trials=2,
+            original_epochs=2,
             disturbed_images=100,
             folds=2,
             explained_images=20,
@@ -115,6 +117,7 @@ PROFILES = {
             grid_trials=4,
             checked_trials=3,
             search_trials=3,
+            original_epochs=4,
             disturbed_images=500,
             folds=3,
             explained_images=100,
@@ -137,6 +140,7 @@ PROFILES = {
             grid_trials=None,
             checked_trials=12,
             search_trials=18,
+            original_epochs=50,
             disturbed_images=2_000,
             folds=5,
             explained_images=1_000,
@@ -1230,16 +1234,59 @@ dt { color: var(--quiet); font-size: .8rem; } dd { margin: 0; font-weight: 600; 
 
 Records = Mapping[str, Mapping[str, Any]]  # result records by name
 
-# Test accuracies that the starting projects report, by the name of our models of the same kind.
+# Test accuracies that the starting projects report, by architecture.
 REPORTED = {
     "mlp": 0.85,
     "cnn": 0.9201,
     "mini_resnet": 0.9295,
     "regularised_cnn": 0.88,
-    "deep_cnn_augmented": 0.9487,
+    "deep_cnn": 0.9487,
 }
 
-# The rows of the table of models: what README calls it, the record that holds it, the prefix of its headline numbers.
+# What tables and figures call the models, by their names less the seed. Where a notebook trains many of a family, the
+# family's name is followed by what tells its members apart, as in `cnn_grid_top1`; {} is for their arguments.
+KINDS = {
+    "mlp": "Fully connected network",
+    "cnn": "CNN 32-64-3-64",
+    "cnn_grid_top": "CNN {}, grid",
+    "cnn_original_": "CNN {}, original recipe",
+    "cnn_search_best": "Best of the CNN search",
+    "mini_resnet": "Mini ResNet 3-64, Adam",
+    "resnet_grid_top": "Mini ResNet {}, grid",
+    "resnet_original_": "Mini ResNet {}, original recipe",
+    "resnet_search_best": "Best of the Mini ResNet search",
+    "regularised_cnn": "Regularised CNN, augmented",
+    "regularised_cnn_weighted": "Regularised CNN, class weights",
+    "regularised_cnn_original": "Regularised CNN, original recipe",
+    "deep_cnn": "Deep CNN",
+    "deep_cnn_augmented": "Deep CNN, augmented",
+    "deep_cnn_original": "Deep CNN, original recipe",
+}
+
+
+def kind_of(name: str, card: Mapping[str, Any]) -> str:
+    """What a model is called in words; models that differ only in their seed are of one kind.
+
+    Parameters
+    ----------
+    name : str
+        Of its file, as in ``models/NAME.keras``.
+    card : mapping
+        As `read_card` gives it.
+
+    Returns
+    -------
+    str
+        From `KINDS`; for a model that it does not know, the name less the seed.
+    """
+    stem = re.sub(r"_seed\d+$", "", name)
+    arguments = "-".join(str(value) for value in card["arguments"].values())
+    for known, words in KINDS.items():
+        if stem == known or ("{}" in words and stem.startswith(known)):
+            return words.format(arguments)
+    return stem
+
+
 MODEL_ROWS = (
     ("Fully connected network", "02_baselines", "mlp"),
     ("CNN 32-64", "02_baselines", "cnn"),
