@@ -218,7 +218,7 @@ SPACES: dict[str, Space] = {
             {
                 "stages": (2, 3),
                 "blocks": (1, 2),  # a stage
-                "filters": (32, 48, 64),  # of the first stage
+                "filters": (32, 64),  # of the first stage
                 "optimizer": ("sgd", "muon_adam"),
                 "learning_rate": Float(1e-3, 5e-3, log=True),
                 "batch_size": (128, 256),
