@@ -184,8 +184,9 @@ def _cnn_search_plan(values: dict[str, Any]) -> Plan:
 
 
 def _resnet_search_plan(values: dict[str, Any]) -> Plan:
-    arguments = {name: values[name] for name in ("blocks", "filters", "stages")}
-    return Plan("mini_resnet_bn", arguments, _search_recipe(values))
+    """Three stages, and the optimiser of the grid, so that what differs is the network and how it is fed."""
+    arguments = {"blocks": values["blocks"], "filters": values["filters"], "stages": 3}
+    return Plan("mini_resnet_bn", arguments, _search_recipe({"optimizer": "muon_adam", **values}))
 
 
 SPACES: dict[str, Space] = {
@@ -216,10 +217,8 @@ SPACES: dict[str, Space] = {
         Space(
             "resnet_search",
             {
-                "stages": (2, 3),
                 "blocks": (1, 2),  # a stage
-                "filters": (32, 64),  # of the first stage
-                "optimizer": ("sgd", "muon_adam"),
+                "filters": (32, 48, 64),  # of the first stage
                 "learning_rate": Float(1e-3, 5e-3, log=True),
                 "batch_size": (128, 256),
                 "augmentation": tuple(AUGMENTATIONS),
