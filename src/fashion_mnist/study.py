@@ -1394,6 +1394,14 @@ def tuning_table(records: Records) -> str:
             f"| {label} | {headline['configurations']} | {grid} | {search} | {_clock(headline['study_seconds'])} "
             f"| {headline['saving']:.1f} × |"
         )
+    if "bench_tuning_scaling" in records:
+        scaling = records["bench_tuning_scaling"]["headline"]
+        rows += [
+            "",
+            f"On 8 workers the study of the CNN grid would be {scaling['speedup_8_workers']:.1f} times as fast, on any "
+            f"number of them at most {scaling['speedup_limit']:.1f} times, for the last configurations train alone "
+            "([tuning_scaling.py](benchmarks/tuning_scaling.py) replays the measured times).",
+        ]
     return "\n".join(rows)
 
 
