@@ -1399,8 +1399,8 @@ def tuning_table(records: Records) -> str:
         rows += [
             "",
             f"On 8 workers the study of the CNN grid would be {scaling['speedup_8_workers']:.1f} times as fast, on any "
-            f"number of them at most {scaling['speedup_limit']:.1f} times, for a rung lasts as long as its longest training "
-            "([tuning_scaling.py](benchmarks/tuning_scaling.py) replays the measured times).",
+            f"number of them at most {scaling['speedup_limit']:.1f} times, for a rung lasts as long as its longest "
+            "training ([tuning_scaling.py](benchmarks/tuning_scaling.py) replays the measured times).",
         ]
     return "\n".join(rows)
 
