@@ -628,11 +628,15 @@ def test_a_model_has_a_name_in_words(name, arguments, words):
 
 # -------------------------------------------------------------------------------------------------- README's tables
 
-BASELINES = {
-    **{"mlp_test_accuracy_mean": 0.89123, "mlp_test_accuracy_std": 0.0011, "mlp_parameters": 1201546},
-    **{"mlp_seconds_per_epoch": 3.21, "cnn_test_accuracy_mean": 0.92, "cnn_test_accuracy_std": 0.002},
-    **{"cnn_parameters": 121930, "cnn_seconds_per_epoch": 12.0},
+KIND = {
+    **{"kind": "Fully connected network", "seeds": 3, "reported": 0.85, "parameters": 1201546},
+    **{"training_seconds": 83.2, "inference_ms": 0.021, "test_f1_macro_mean": 0.8909},
+    **{"test_accuracy_mean": 0.89123, "test_accuracy_std": 0.0011},
 }
+
+
+def write_evaluation(checkout, *kinds):
+    study.write_json(checkout / "results" / "09_final_evaluation.json", {"tables": {"kinds": kinds}})
 
 
 def test_readme_tables_come_from_the_records(checkout):
@@ -640,13 +644,18 @@ def test_readme_tables_come_from_the_records(checkout):
     readme.write_text(
         "a\n<!-- results:headline -->\n<!-- /results -->\nb\n<!-- results:eda -->\nold\n<!-- /results -->\n"
     )
-    study.write_json(checkout / "results" / "02_baselines.json", {"headline": BASELINES})
+    write_evaluation(
+        checkout, KIND, KIND | {"kind": "Trained once", "seeds": 1}, KIND | {"kind": "New", "reported": None}
+    )
     before = readme.read_text()
     assert study.readme(check=True) == ["headline", "eda"]
     assert readme.read_text() == before
     assert study.readme() == ["headline", "eda"]
     text = readme.read_text(encoding="utf-8")
-    assert "| Fully connected network | 89.12 ± 0.11 % | 1,201,546 | 3.2 s |" in text
+    numbers = "89.12 ± 0.11 % | 89.09 % | {} | 1,201,546 | 1 min 23 s | 0.02 ms |"
+    assert f"| Fully connected network | {numbers.format('85.00 %')}\n" in text
+    assert f"| New | {numbers.format('')}\n" in text
+    assert "Trained once" not in text, "a headline needs the seeds that the others have"
     assert "`results/01_eda.json` is missing" in text
     assert text.startswith("a\n<!-- results:headline -->\n|")
     assert "\nb\n" in text
@@ -659,13 +668,12 @@ def test_readme_tables_come_from_the_records(checkout):
     [
         ("<!-- results:nothing -->\n<!-- /results -->", r"'nothing'.*headline, eda"),
         ("<!-- results:eda -->\n", "opens 1 tables .* closes 0"),
-        ("<!-- results:headline -->\n<!-- /results -->", "'cnn_parameters'"),
+        ("<!-- results:headline -->\n<!-- /results -->", "'parameters'"),
     ],
 )
 def test_readme_markers_that_make_no_sense(checkout, text, message):
     (checkout / "README.md").write_text(text)
-    incomplete = {key: value for key, value in BASELINES.items() if key != "cnn_parameters"}
-    study.write_json(checkout / "results" / "02_baselines.json", {"headline": incomplete})
+    write_evaluation(checkout, {key: value for key, value in KIND.items() if key != "parameters"})
     with pytest.raises(ValueError, match=message):
         study.readme()
     assert (checkout / "README.md").read_text() == text

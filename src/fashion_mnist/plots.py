@@ -751,11 +751,12 @@ def accuracy_bars(
     axis.errorbar(
         means, rows, xerr=errors, fmt="o", color=RUN_COLOURS[0], capsize=4, markersize=7, label="measured here"
     )
-    for row, (mean, high) in enumerate(zip(means, intervals[:, 1], strict=True)):
-        text = axis.annotate(f"{mean:.2%}", (high, row), xytext=(7, 0), textcoords="offset points", va="center")
-        text.set(fontsize=9, path_effects=_HALO)
     references = references or {}
     reported = {name: value for name, value in references.items() if name in list(names)}
+    for row, (name, mean, high) in enumerate(zip(names, means, intervals[:, 1], strict=True)):
+        end = max(high, reported.get(name, high))  # a diamond to the right of the interval would lie on the number
+        text = axis.annotate(f"{mean:.2%}", (end, row), xytext=(9, 0), textcoords="offset points", va="center")
+        text.set(fontsize=9, path_effects=_HALO)
     if reported:
         axis.scatter(
             list(reported.values()),
@@ -773,7 +774,9 @@ def accuracy_bars(
             _write_above(axis, value, f"{name} {value:.1%}", color=RUN_COLOURS[1])
     axis.set_yticks(rows, names)
     axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.margins(x=0.12)
+    axis.margins(x=0.05)
+    left, right = axis.get_xlim()
+    axis.set_xlim(left, right + 0.1 * (right - left))  # room for the numbers
     axis.grid(axis="y", visible=False)
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_xlabel("Accuracy")
@@ -1003,7 +1006,7 @@ def significance_matrix(
     axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.grid(False)
     handles = [Line2D([], [], ls="", marker="s", ms=10, color=c, label=f"{text}") for c, text in meanings.items()]
-    figure.legend(handles=handles[::-1], loc="outside upper center", ncols=3, title="p-values (exact McNemar)")
+    figure.legend(handles=handles[::-1], loc="outside upper center", ncols=3, title="adjusted p-values (exact McNemar)")
     return figure
 
 
