@@ -753,10 +753,10 @@ def accuracy_bars(
     )
     references = references or {}
     reported = {name: value for name, value in references.items() if name in list(names)}
-    for row, (name, mean, high) in enumerate(zip(names, means, intervals[:, 1], strict=True)):
-        end = max(high, reported.get(name, high))  # a diamond to the right of the interval would lie on the number
-        text = axis.annotate(f"{mean:.2%}", (end, row), xytext=(9, 0), textcoords="offset points", va="center")
-        text.set(fontsize=9, path_effects=_HALO)
+    for row, mean in enumerate(means):  # above the dot, for a diamond may lie on either side of it
+        axis.annotate(
+            f"{mean:.2%}", (mean, row), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9
+        ).set_path_effects(_HALO)
     if reported:
         axis.scatter(
             list(reported.values()),
@@ -775,14 +775,12 @@ def accuracy_bars(
     axis.set_yticks(rows, names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.margins(x=0.05)
-    left, right = axis.get_xlim()
-    axis.set_xlim(left, right + 0.1 * (right - left))  # room for the numbers
     axis.grid(axis="y", visible=False)
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
     axis.set_xlabel("Accuracy")
     if reported:
         handles, texts = axis.get_legend_handles_labels()
-        figure.legend(handles[::-1], texts[::-1], loc="outside lower center", ncols=2)
+        figure.legend(handles[::-1], texts[::-1], loc="outside upper center", ncols=2)
     return figure
 
 
