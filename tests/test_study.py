@@ -139,6 +139,31 @@ def test_the_models_of_the_profile_go_before_those_that_are_shipped(checkout):
     assert study.read_card(run.trained_models()["mlp_seed0"])["parameters"] == 784 * 8 + 8 + 8 * 10 + 10
 
 
+def test_a_model_answers_the_same_images_once(checkout):
+    run = study.start("01_test", "smoke")
+    for seed in (0, 1):
+        run.train("mlp", training.Recipe(epochs=1, batch_size=32), seed=seed, arguments=TINY)
+    paths, images = run.trained_models(), run.data.x_test
+    first = run.predict(paths["mlp_seed0"], images)
+    model = keras.saving.load_model(paths["mlp_seed0"], compile=False)
+    np.testing.assert_array_equal(first, training.predict(model, images))
+    kept = sorted((checkout / "build" / "predictions").rglob("output.pkl"))
+    assert len(kept) == 1
+
+    run = study.start("01_test", "smoke")
+    moved = paths["mlp_seed0"].rename(checkout / "elsewhere.keras")  # what counts is the content, not the name
+    np.testing.assert_array_equal(run.predict(moved, images), first)
+    assert sorted((checkout / "build" / "predictions").rglob("output.pkl")) == kept
+    assert run.spared > 0  # the record's seconds are those of a run from nothing
+
+    np.testing.assert_array_equal(run.predict(moved, images[:5]).argmax(axis=1), first[:5].argmax(axis=1))
+    assert np.abs(run.predict(paths["mlp_seed1"], images) - first).max() > 1e-3
+    assert len(sorted((checkout / "build" / "predictions").rglob("output.pkl"))) == 3
+
+    kept[0].write_bytes(kept[0].read_bytes()[:50])
+    np.testing.assert_array_equal(run.predict(moved, images), first)
+
+
 def test_a_study_counts_with_all_its_time_however_often_it_is_resumed(checkout, capsys):
     first = study.start("01_test", "smoke").tune("cnn_grid", epochs=1, trials=1)
     run = study.start("01_test", "smoke")

@@ -36,6 +36,7 @@ from fashion_mnist.data import root as project_root
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     from matplotlib.figure import Figure
 
     from fashion_mnist.training import Recipe
@@ -398,6 +399,31 @@ class Study:
             for seed in range(first, first + self.profile.seeds)
         ]
 
+    def predict(self, path: Path, images: np.ndarray) -> np.ndarray:
+        """Class probabilities of a saved model, kept under ``build/predictions`` by what model and images contain.
+
+        Whoever changes a figure of the evaluation need not wait for every model to answer every image again.
+
+        Parameters
+        ----------
+        path : Path
+            ``NAME.keras``, a model that gives logits.
+        images : ndarray, shape (n, 28, 28, 1), dtype uint8
+
+        Returns
+        -------
+        ndarray, shape (n, 10), float32 in [0, 1]
+            Rows sum to one.
+        """
+        import joblib
+
+        memory = joblib.Memory(self.root / "build" / "predictions", verbose=0)
+        began = time.monotonic()
+        what = {"model": _hash(path.read_bytes()), "images": joblib.hash(images), "versions": versions()}
+        seconds, probabilities = memory.cache(_predict, ignore=["path", "images"])(what, path, images)
+        self.spared += max(0.0, seconds - (time.monotonic() - began))
+        return probabilities
+
     def tune(self, space: str, *, seed: int | None = None, **options: Any) -> Tuned:
         """Search a space on this run's training and validation images; a study that was begun goes on.
 
@@ -512,6 +538,16 @@ def start(
     place = "images/, models/ and results/" if out == root else f"{out.relative_to(root).as_posix()}/"
     print(f"Profile {profile}, seed {seed}. Figures, models and results go to {place}")
     return Study(name, budget, seed, dataset, root, out, banner)
+
+
+def _predict(what: Mapping[str, Any], path: Path, images: np.ndarray) -> tuple[float, np.ndarray]:
+    """Seconds taken and class probabilities; ``what`` says what is answered, for the cache."""
+    from fashion_mnist import training
+    from fashion_mnist._backend import keras
+
+    began = time.monotonic()
+    probabilities = training.predict(keras.saving.load_model(path, compile=False), images)
+    return time.monotonic() - began, probabilities
 
 
 def _folder(path: Path) -> Path:
