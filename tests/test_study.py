@@ -164,6 +164,28 @@ def test_a_model_answers_the_same_images_once(checkout):
     np.testing.assert_array_equal(run.predict(moved, images), first)
 
 
+def test_a_network_of_a_notebooks_own_goes_on_from_its_checkpoint(checkout):
+    run = study.start("01_test", "smoke")
+    train, validation = (run.data.x_train, run.data.y_train), (run.data.x_val, run.data.y_val)
+    recipe = training.Recipe(epochs=2, batch_size=32)
+
+    def fitted(recipe):
+        keras.utils.set_random_seed(0)
+        model = models.build("mlp", **TINY)
+        return run.fit("mine", model, train, validation, recipe), model.get_weights()
+
+    first, weights = fitted(recipe)
+    assert run.checkpoint("mine").is_file() and first.resumed_from == 0 and run.spared == 0
+    again, same = fitted(recipe)
+    assert again.resumed_from == 2 and run.spared == pytest.approx(first.seconds)
+    for one, other in zip(weights, same, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # A budget that has changed since is no reason to stop the notebook.
+    assert fitted(recipe.replace(epochs=3))[0].resumed_from == 0
+    run.checkpoint("mine").write_bytes(b"damaged")
+    assert fitted(recipe)[0].resumed_from == 0
+
+
 def test_a_study_counts_with_all_its_time_however_often_it_is_resumed(checkout, capsys):
     first = study.start("01_test", "smoke").tune("cnn_grid", epochs=1, trials=1)
     run = study.start("01_test", "smoke")
