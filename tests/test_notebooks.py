@@ -125,3 +125,4 @@ def test_committed_outputs_are_clean(path):
                     f"cell {cell.id} shows a path: {text[found.start() :][:80]}"
                 )
                 assert " at 0x" not in text, f"cell {cell.id} shows the address of an object; end its last line with ;"
+                assert "Path(" not in text, f"cell {cell.id} shows what a call returned; end its last line with ;"
