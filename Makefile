@@ -11,7 +11,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help run full report test lint bench lock clean
+.PHONY: help run full report app test lint bench colab lock clean
 .NOTPARALLEL:
 
 help: ## list these targets
@@ -29,32 +29,45 @@ report: .venv/.base ## render the executed notebooks as HTML
 	$(BIN)/fashion-mnist report
 
 test: lint ## lint, then all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.dev ## check style and formatting of code and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+app: .venv/.app ## show garments of your own to the best network, in the browser; Ctrl-C ends it
+	$(BIN)/fashion-mnist app
+
+colab: .venv/.base ## write copies of the notebooks for Google Colab to build/colab
+	$(BIN)/fashion-mnist colab
 
 bench: .venv/.bench ## run every script in benchmarks/
 	@for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
 	done
 
-lock: build/uv/.done ## lock requirements*.txt again from pyproject.toml; UPGRADE=--upgrade takes the newest versions
-	$(LOCK) --output-file requirements.txt
-	$(LOCK) --extra test --constraint requirements.txt --output-file requirements-dev.txt
+lock: build/uv/.done ## lock requirements*.lock again from pyproject.toml; UPGRADE=--upgrade takes the newest versions
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --extra test --extra app --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## delete what can be made again, except .venv and Data/
 	rm -rf build dist .pytest_cache .ruff_cache src/*.egg-info
 	find src tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # The script itself compares the content of these files with what .venv holds; these stamps only save starting it.
-.venv/.base: requirements.txt pyproject.toml install_requirements.py
+.venv/.base: requirements.lock pyproject.toml install_requirements.py
 	$(or $(PYTHON),python3) install_requirements.py --venv
 	@touch $@
 
-.venv/.dev: requirements-dev.txt requirements.txt pyproject.toml install_requirements.py
+.venv/.dev: requirements-dev.lock requirements.lock pyproject.toml install_requirements.py
 	$(or $(PYTHON),python3) install_requirements.py --venv --dev
+	@touch $@
+
+# The versions of requirements-dev.lock, which holds Gradio for the tests; pip wants no hashes in constraints.
+.venv/.app: .venv/.base requirements-dev.lock
+	@mkdir -p build
+	sed -n 's/^\([a-z0-9].*==[^\\]*\).*/\1/p' requirements-dev.lock > build/constraints.txt
+	$(BIN)/python -m pip install --no-build-isolation --constraint build/constraints.txt --editable ".[app]"
 	@touch $@
 
 # On Linux the default build of PyTorch brings several GB of CUDA along; a CPU build that is installed before is kept.

@@ -2,53 +2,98 @@
 
     python benchmarks/commands.py
 
-In a fresh clone of the committed state: installation, the whole sequence at the quick profile from nothing, the
-report, and all tests. Nothing else should run meanwhile. Writes results/bench_commands.json; the times of the notebooks
-at quick are in its table.
+In a fresh clone of the committed state: installation, the whole sequence at the quick profile from nothing, on the
+sample and on the real data, the report, and all tests. Nothing else should run meanwhile. Writes
+results/bench_commands.json; the times of the notebooks at quick are in its tables.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from fashion_mnist import study
+from fashion_mnist import records, study
+from fashion_mnist.headless import runner
+from fashion_mnist.networks import clock
 
 
 def main() -> int:
-    record = study.start("bench_commands", "full")
-    seconds = {}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-tests", dest="tests", action="store_false", help="leave `make test` out")
+    options = parser.parse_args()
+    run = study.start("bench_commands", "full")
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(record.root), str(clone)], check=True)
+        subprocess.run(["git", "clone", "--quiet", str(run.root), str(clone)], check=True)
         binaries = clone / ".venv" / ("Scripts" if sys.platform == "win32" else "bin")
         program = str(binaries / "fashion-mnist")
-        commands = {
-            "install": [sys.executable, "install_requirements.py", "--venv"],
-            "run_quick": [program, "run", "--profile", "quick"],
-            "report": [program, "report"],
-            "install_dev": [sys.executable, "install_requirements.py", "--venv", "--dev"],
-            "tests": [str(binaries / "python"), "-m", "pytest", "-q"],
-        }
-        outside = {name: value for name, value in os.environ.items() if name != "FASHION_MNIST_ROOT"}
-        for name, command in commands.items():
+        surroundings = {name: value for name, value in os.environ.items() if name != "FASHION_MNIST_ROOT"}
+
+        def seconds(*command: str) -> float:
             started = time.monotonic()
-            subprocess.run(command, cwd=clone, env=outside, check=True, stdout=sys.stderr)
-            seconds[name] = round(time.monotonic() - started, 1)
-        rows = []
-        for path in study.notebooks(root=clone):
-            copy = clone / "build" / "quick" / "notebooks" / path.name
-            stamp = json.loads(copy.read_text(encoding="utf-8"))["metadata"]["fashion_mnist"]
-            rows.append({"notebook": path.stem, "seconds": stamp["seconds"]})
-    record.save_result({f"{name}_seconds": value for name, value in seconds.items()}, {"quick": rows})
-    for name, value in seconds.items():
-        print(f"{name:12} {value:7.1f} s")
+            subprocess.run(command, cwd=clone, env=surroundings, check=True, stdout=sys.stderr)
+            return round(time.monotonic() - started, 1)
+
+        headline = {"install_seconds": seconds(sys.executable, "install_requirements.py", "--venv")}
+        headline["run_sample_seconds"] = seconds(program, "run", "--data", "data.zip")
+        tables = {"sample": notebook_seconds(clone)}
+        shutil.rmtree(clone / "build")
+        headline["run_quick_seconds"] = seconds(program, "run")
+        tables["quick"] = notebook_seconds(clone)
+        headline["report_seconds"] = seconds(program, "report")
+        if options.tests:
+            headline["install_dev_seconds"] = seconds(sys.executable, "install_requirements.py", "--venv", "--dev")
+            parallel = (
+                "--numprocesses",
+                "logical",
+                "--maxprocesses",
+                "4",
+                "--dist",
+                "loadfile",
+                "--no-loadscope-reorder",
+            )  # as `make test`
+            headline["tests_seconds"] = seconds(str(binaries / "python"), "-m", "pytest", "-q", *parallel)
+    known = records.read_all(run.root).items()
+    full = {name: record["seconds"] for name, record in known if not name.startswith("bench_")}
+    took = {name: clock(value) for name, value in headline.items()}
+    summary = f"`make run` takes {took['run_quick_seconds']} with the real data, {took['run_sample_seconds']} without."
+    run.save_result(headline, tables, summary=summary, readme=costs(headline, tables, full))
+    for name, value in took.items():
+        print(f"{name:<20} {value:>12}")
     return 0
+
+
+def notebook_seconds(clone: Path) -> list[dict[str, object]]:
+    """How long each notebook of the last run at quick took."""
+    copies = [clone / "build" / "quick" / "notebooks" / path.name for path in runner.notebooks(root=clone)]
+    return [{"notebook": copy.stem, "seconds": runner.stamp(copy)["seconds"]} for copy in copies]
+
+
+def costs(headline: dict[str, float], tables: dict[str, list], full: dict[str, float]) -> str:
+    """Markdown table: each notebook and each command, on the real data, on the sample and for the full study."""
+    quick, sample = ({row["notebook"]: row["seconds"] for row in tables[table]} for table in ("quick", "sample"))
+    rows = ["| | `quick` | `quick`, sample | `full`, from nothing |", "|---|---:|---:|---:|"]
+    for name in sorted({*quick, *full}):
+        times = (clock(column[name]) if name in column else "" for column in (quick, sample, full))
+        rows.append(f"| {name} | {' | '.join(times)} |")
+    report = headline["report_seconds"]
+    both = (clock(headline[f"run_{name}_seconds"] + report) for name in ("quick", "sample"))
+    tests = [headline[key] for key in ("install_dev_seconds", "tests_seconds") if key in headline]
+    took = [f"| `make test`: its packages and all tests | {clock(sum(tests))} | | |"] if tests else []
+    return "\n".join(
+        [
+            *rows,
+            f"| `make run`: all notebooks, two at a time, and the report | {' | '.join(both)} | |",
+            f"| installation, once before the first command | {clock(headline['install_seconds'])} | | |",
+            *took,
+        ]
+    )
 
 
 if __name__ == "__main__":

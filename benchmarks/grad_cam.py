@@ -8,7 +8,7 @@ Same network (CNN 32-64-3-64, last convolution), same images, same process; the 
 compared before anything is timed, and rates are medians over the repeats. The measured numbers are in
 results/bench_grad_cam.json.
 
-    python benchmarks/grad_cam.py               # the test images, the trained network if models/ has it
+    python benchmarks/grad_cam.py               # the test images
     python benchmarks/grad_cam.py --images 50   # a quick look, written below build/smoke/
 """
 
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
+from tqdm import tqdm
 
 from fashion_mnist import explain, models, study  # first, so that TensorFlow starts silently
 
@@ -29,7 +29,7 @@ import tensorflow as tf  # isort: skip
 
 IMAGES = 500
 REPEATS = 5
-LAYER = "conv2"
+NETWORK, LAYER = "cnn_seed0", "conv2"
 OURS = "ours, batched"
 
 
@@ -76,15 +76,11 @@ def check_equal(competing: dict[str, Callable], images: np.ndarray) -> None:
 def measure(competing: dict[str, Callable], images: np.ndarray, repeats: int) -> dict[str, list[float]]:
     """Maps a second of each repeat; one repeat times every contender before the next one starts."""
     rates: dict[str, list[float]] = {name: [] for name in competing}
-    for repeat in range(repeats):
+    for _ in tqdm(range(repeats), desc="repeats", disable=None, leave=False):
         for name, maps in competing.items():
-            if sys.stderr.isatty():
-                print(f"\rrepeat {repeat + 1} of {repeats}: {name:40}", end="", file=sys.stderr, flush=True)
             begin = time.perf_counter()
             maps(images)
             rates[name].append(len(images) / (time.perf_counter() - begin))
-    if sys.stderr.isatty():
-        print("\r", " " * 60, end="\r", file=sys.stderr)
     return rates
 
 
@@ -96,17 +92,10 @@ def main() -> None:
     if arguments.images is not None and not 1 <= arguments.images <= 200:
         parser.error(f"--images is {arguments.images}; give 1 to 200, or leave it out for the full benchmark")
 
-    run = study.start("bench_grad_cam", "full" if arguments.images is None else "smoke", data=arguments.data)
+    profile, repeats = ("full", REPEATS) if arguments.images is None else ("smoke", 2)
+    run = study.start("bench_grad_cam", profile, 0, arguments.data)
     images = run.data.x_test[: arguments.images or IMAGES]
-    repeats = REPEATS if arguments.images is None else 2
-    saved = run.root / "models" / "cnn_seed0.keras"
-    if saved.is_file():
-        model, weights = keras.saving.load_model(saved, compile=False), "trained"
-    else:
-        keras.utils.set_random_seed(run.seed)
-        model, weights = models.build("cnn"), "untrained"
-
-    competing = contenders(model)
+    competing = contenders(models.load(NETWORK))
     begin = time.perf_counter()
     competing[OURS](images[:1])
     compile_seconds = time.perf_counter() - begin
@@ -125,7 +114,7 @@ def main() -> None:
         }
         for name, values in rates.items()
     ]
-    print(f"\n{len(images)} test images, {weights} CNN, layer {LAYER}, median of {repeats} repeats\n")
+    print(f"\n{len(images)} test images, {NETWORK}, layer {LAYER}, median of {repeats} repeats\n")
     print(f"{'':36}{'maps/s':>10}{'lowest':>10}{'highest':>10}{'ours is':>10}")
     for row in table:
         numbers = "".join(f"{row[key]:10,.1f}" for key in ("maps_per_second", "lowest", "highest"))
@@ -139,8 +128,7 @@ def main() -> None:
         "images": len(images),
         "repeats": repeats,
     }
-    path = run.save_result(headline, {"methods": table, "model": {"architecture": "cnn", "weights": weights}})
-    print(f"\nWritten to {path.relative_to(run.root).as_posix()}")
+    run.save_result(headline, {"methods": table, "model": {"network": NETWORK, "layer": LAYER}})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 A classifier that has seen only real images (5 nearest neighbours on the pixels of all 60,000 training images) is tested
 on the sample's test images and on the real ones. If the sample is about as hard as the real thing, a pipeline tried on
-it meets images of the right kind. Writes results/bench_sample_quality.json.
+it meets images of the right kind. The measured numbers are in results/bench_sample_quality.json.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from sklearn.neighbors import KNeighborsClassifier
 from fashion_mnist import data, study
 
 
+def flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1).astype(np.float32)
+
+
 def main() -> int:
     run = study.start("bench_sample_quality", "full")
-    sample = data.load(data.root() / "data.zip")
-    if run.data.kind != "official" or sample.kind != "sample":
+    real, sample = run.data, data.load(data.root() / "data.zip")
+    if real.kind != "official" or sample.kind != "sample":
         raise SystemExit("This compares the sample in data.zip with the official data; see `fashion-mnist data info`.")
 
-    def flat(images: np.ndarray) -> np.ndarray:
-        return images.reshape(len(images), -1).astype(np.float32)
-
     neighbours = KNeighborsClassifier(5, algorithm="brute", n_jobs=-1)
-    neighbours.fit(
-        np.concatenate([flat(run.data.x_train), flat(run.data.x_val)]), np.r_[run.data.y_train, run.data.y_val]
-    )
+    neighbours.fit(np.concatenate([flat(real.x_train), flat(real.x_val)]), np.r_[real.y_train, real.y_val])
     headline = {
         "knn_accuracy_on_sample": neighbours.score(flat(sample.x_test), sample.y_test),
-        "knn_accuracy_on_real_test": neighbours.score(flat(run.data.x_test), run.data.y_test),
+        "knn_accuracy_on_real_test": neighbours.score(flat(real.x_test), real.y_test),
         "sample_bytes": (data.root() / "data.zip").stat().st_size,
     }
     run.save_result(headline)

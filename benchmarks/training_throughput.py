@@ -2,216 +2,238 @@
 
     python benchmarks/training_throughput.py
 
-Three networks at three batch sizes, every peer in a process of its own, one after the other, rounds interleaved so that
-a slow minute of the machine hits all alike. A figure is the median over rounds of the median epoch after the first,
-each epoch without its first step.
+Three networks at batch 128; every peer trains the same layers with Adam on the same images, shuffled anew each epoch
+and not augmented. Each has a process of its own, which waits until it is its turn and then trains one epoch: a round is
+an epoch of every peer, one right after the other in an order that is drawn, so that a slow minute of the machine hits
+all alike. The first epoch, which compiles, does not count, nor does another one before each that does: the system may
+have taken memory from a process that waited. After three rounds only peers go on that have at least 80 % of the best
+one's speed: the others cannot be the best any more, and more rounds fit into the time. 20 minutes on two cores.
 
 Peers
-    ours              `training.fit`: bfloat16 where the CPU has it, fused batch normalisation
-    keras_float32     `model.compile` and `model.fit`, as most people write it
-    keras_bfloat16    the same with Keras's global policy "mixed_bfloat16"
-    torch_float32     PyTorch eager, `channels_last`
-    torch_bfloat16    the same under `torch.autocast`
-The best PyTorch setting is whichever of the two is faster for the network and batch size.
+    ours                     `training.fit`: bfloat16 where the CPU has it, fused batch normalisation, steps in blocks
+    keras_float32            `model.compile` and `model.fit`, as most people write it
+    keras_bfloat16           the same with Keras's global policy "mixed_bfloat16"
+    keras_bfloat16_steps     that with `steps_per_execution` as large as ours
+    torch_float32            PyTorch eager, `channels_last`
+    torch_bfloat16           the same under `torch.autocast`
+    torch_*_compiled         the same two with `torch.compile`, where there is a C++ compiler for it
 
-A bfloat16 (float32 without hardware for it) matrix product's rate is measured in the same run; the table says what
-fraction of it the convolutions and dense layers of each peer reach. Writes results/bench_training_throughput.json.
+The best peer of a network is the one with the highest median. ``NETWORK_vs_best_peer`` is the median over the rounds of
+our speed by that peer's in the same round, ``_low`` and ``_high`` a 95 % bootstrap interval of it. Writes
+results/bench_training_throughput.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 import math
 import os
+import random
 import subprocess
 import sys
 import time
 from statistics import median
 
-NETWORKS = {
-    "cnn": {"f1": 32, "f2": 64, "kernel": 3, "dense": 64},
-    "mini_resnet": {"blocks": 3, "filters": 64},
-    "deep_cnn": {},
+NETWORKS = {  # arguments, images of an epoch
+    "cnn": ({"f1": 32, "f2": 64, "kernel": 3, "dense": 64}, 8_192),
+    "mini_resnet": ({"blocks": 3, "filters": 64}, 1_536),
+    "deep_cnn": ({}, 1_536),
 }
-PEERS = ("ours", "keras_float32", "keras_bfloat16", "torch_float32", "torch_bfloat16")
-BATCHES = (32, 128, 512)
+PEERS = (
+    *("ours", "keras_float32", "keras_bfloat16", "keras_bfloat16_steps", "torch_float32", "torch_bfloat16"),
+    *("torch_float32_compiled", "torch_bfloat16_compiled"),
+)
+BATCH = 128
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="repeats of every measurement at batch 128 (others: 1)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="aim of one measurement, start-up apart")
-    parser.add_argument("--smoke", action="store_true", help="one tiny round; writes to build/smoke/")
-    parser.add_argument("--measure", nargs=3, metavar=("PEER", "NETWORK", "BATCH"), help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--smoke", action="store_true", help="one round of tiny epochs; writes to build/smoke/")
+    parser.add_argument("--train", nargs=3, metavar=("PEER", "NETWORK", "IMAGES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        peer, network, batch = options.measure
-        print(json.dumps(measure(peer, network, int(batch), options.seconds)))
+    if options.train:
+        peer, network, images = options.train
+        train(peer, network, int(images))
         return 0
+    if importlib.util.find_spec("torch") is None:
+        raise SystemExit('Half of the peers are PyTorch\'s: pip install -e ".[bench]"')
 
     from fashion_mnist import study
 
     run = study.start("bench_training_throughput", "smoke" if options.smoke else "full")
     check_networks()
-    rounds, seconds, batches = (1, 0.1, (32,)) if options.smoke else (options.rounds, options.seconds, BATCHES)
-    figures: dict[tuple[str, str, int], list[float]] = {}
-    rates = []
-    for turn in range(rounds):
-        rates.append(in_own_process("matmul", "-", 0, seconds)["tflops"])
-        for network in NETWORKS:
-            for batch in batches:
-                if turn and batch != 128:
-                    continue
-                for peer in PEERS:
-                    found = in_own_process(peer, network, batch, seconds)
-                    figures.setdefault((network, peer, batch), []).append(found["images_per_second"])
-                    print(
-                        f"{turn + 1} {network:12} {batch:4} {peer:15} {found['images_per_second']:8,.0f}",
-                        file=sys.stderr,
-                    )
-
-    rate = median(rates)
-    table = []
-    for (network, peer, batch), values in figures.items():
-        speed = median(values)
-        fraction = speed * training_flops(network) / (rate * 1e12)
-        table.append(
-            {
-                "network": network,
-                "batch": batch,
-                "peer": peer,
-                "images_per_second": round(speed, 1),
-                "rounds": [round(value, 1) for value in values],
-                "fraction_of_matmul": round(fraction, 4),
-            }
-        )
-    headline: dict[str, float] = {"matmul_tflops": round(rate, 3)}
-    batch = 32 if options.smoke else 128
-    for network in NETWORKS:
-        ours, keras32, _, *torch = (median(figures[network, peer, batch]) for peer in PEERS)
-        headline[f"{network}_vs_torch"] = round(ours / max(torch), 3)
-        headline[f"{network}_vs_keras"] = round(ours / keras32, 3)
-        headline[f"{network}_images_per_second"] = round(ours, 1)
-    for row in table:
-        print(
-            f"{row['network']:12} {row['batch']:4} {row['peer']:15} {row['images_per_second']:8,.0f} images/s "
-            f"{100 * row['fraction_of_matmul']:5.1f} % of a matrix product"
-        )
-    print("  ".join(f"{key} {value:.2f}" for key, value in headline.items()))
-    run.save_result(headline, {"throughput": table})
+    headline, table = {}, []
+    for network, (_, images) in NETWORKS.items():
+        rates = race(network, 2 * BATCH if options.smoke else images, 1 if options.smoke else options.rounds)
+        full = [peer for peer, values in rates.items() if peer != "ours" and len(values) == len(rates["ours"])]
+        best = max(full, key=lambda peer: median(rates[peer]))
+        ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates[best], strict=True)]
+        headline[f"{network}_vs_best_peer"] = round(median(ratios), 3)
+        headline[f"{network}_vs_best_peer_low"], headline[f"{network}_vs_best_peer_high"] = interval(ratios)
+        headline[f"{network}_images_per_second"] = round(median(rates["ours"]), 1)
+        for peer, values in rates.items():
+            row = {"network": network, "peer": peer, "images_per_second": round(median(values), 1)}
+            table.append({**row, "best_peer": peer == best, "rounds": len(values)})
+            print(f"{network:12} {peer:24} {median(values):8,.0f} images/s{' the best peer' if peer == best else ''}")
+    print("\n".join(f"{key:32} {value:,.3f}" for key, value in headline.items()))
+    run.save_result(headline, {"throughput": table}, readme=readme(headline, table))
     return 0
+
+
+def readme(headline: dict[str, float], table: list[dict]) -> str:
+    """Images a second of ours and of the best peer, and the ratio with its interval, in Markdown."""
+    rows = ["| Network | Ours | Best peer | Its images a second | Ours / best peer |", "|---|---:|---|---:|---:|"]
+    for row in (row for row in table if row["best_peer"]):
+        ratio, low, high = (headline[f"{row['network']}_vs_best_peer{end}"] for end in ("", "_low", "_high"))
+        rows.append(
+            f"| `{row['network']}` | {headline[row['network'] + '_images_per_second']:,.0f} | {row['peer']} | "
+            f"{row['images_per_second']:,.0f} | {ratio:.2f} ({low:.2f} to {high:.2f}) |"
+        )
+    return "\n".join(rows)
+
+
+def race(network: str, images: int, rounds: int) -> dict[str, list[float]]:
+    """Images a second of every peer in every round; a peer that `torch.compile` cannot make is left out."""
+    command = [sys.executable, __file__, "--train"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    racers, rates = {}, {}
+    try:
+        for peer in PEERS:  # each is alone while it starts
+            racers[peer] = subprocess.Popen([*command, peer, network, str(images)], **pipes, env=quiet)
+            try:
+                epoch(racers[peer])
+                rates[peer] = []
+            except RuntimeError:
+                if not peer.endswith("compiled"):
+                    raise
+                print(f"{peer} does not run here; its error stands above.", file=sys.stderr)
+        for turn in range(rounds):
+            peers = going_on(rates)
+            for peer in random.Random(turn).sample(peers, len(peers)):
+                epoch(racers[peer])
+                rates[peer].append(epoch(racers[peer]))
+                print(f"{turn + 1} {network:12} {peer:24} {rates[peer][-1]:8,.0f}", file=sys.stderr)
+    finally:
+        for racer in racers.values():
+            racer.kill()
+            racer.communicate()
+    return rates
+
+
+def going_on(rates: dict[str, list[float]]) -> list[str]:
+    """Who races on: everybody for three rounds, then ours and those that can still be the best peer."""
+    if len(rates["ours"]) < 3:
+        return list(rates)
+    best = max(median(values[:3]) for peer, values in rates.items() if peer != "ours")
+    return [peer for peer, values in rates.items() if peer == "ours" or median(values[:3]) >= 0.8 * best]
+
+
+def epoch(racer: subprocess.Popen) -> float:
+    """Let a process train an epoch; its images a second."""
+    try:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+        return float(racer.stdout.readline())
+    except (OSError, ValueError):
+        raise RuntimeError(f"{' '.join(racer.args[-3:-1])} has failed; its error stands above.") from None
+
+
+def interval(ratios: list[float]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the median."""
+    draw = random.Random(0)
+    medians = sorted(median(draw.choices(ratios, k=len(ratios))) for _ in range(10_000))
+    return round(medians[250], 3), round(medians[-251], 3)
 
 
 def check_networks() -> None:
     """Stop if a network of PyTorch's has not as many trainable parameters as ours."""
     from fashion_mnist import models
 
-    for network, arguments in NETWORKS.items():
+    for network, (arguments, _) in NETWORKS.items():
         ours = sum(math.prod(weight.shape) for weight in models.build(network, **arguments).trainable_weights)
         theirs = sum(weight.numel() for weight in torch_network(network).parameters())
         if ours != theirs:
             raise SystemExit(f"{network} has {ours:,} trainable parameters here and {theirs:,} in PyTorch.")
 
 
-def in_own_process(peer: str, network: str, batch: int, seconds: float) -> dict[str, float]:
-    command = [sys.executable, __file__, "--seconds", str(seconds), "--measure", peer, network, str(batch)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    if done.returncode:
-        raise SystemExit(f"{peer} on {network} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure(peer: str, network: str, batch: int, seconds: float) -> dict[str, float]:
-    if peer == "matmul":
-        return {"tflops": matmul_tflops(seconds)}
-    # Epochs long enough that their number does not matter, whole batches only; three counted, one to warm up.
-    guess = {"cnn": 6000, "mini_resnet": 500, "deep_cnn": 600}[network] / (1 if "bf" in peer or peer == "ours" else 2.5)
-    steps = max(3, math.ceil(guess * seconds / 3 / batch))
-    images, labels = random_images(steps * batch)
-    epochs = {"ours": ours, "keras": keras_epochs, "torch": torch_epochs}[peer.split("_")[0]](
-        network, images, labels, batch, peer.partition("_")[2]
-    )
-    return {"images_per_second": (len(images) - batch) / median(epochs[1:])}
-
-
-def random_images(count: int):
+def train(peer: str, network: str, count: int) -> None:
+    """Train an epoch for every line on standard input; answer each with images a second."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, count)
+    images, labels = rng.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, count)
+    if peer == "ours":
+        train_ours(network, images, labels)
+    elif peer.startswith("keras"):
+        train_keras(network, images, labels, bfloat16="bfloat16" in peer, blocks=peer.endswith("steps"))
+    else:
+        train_torch(network, images, labels, bfloat16="bfloat16" in peer, compiled=peer.endswith("compiled"))
 
 
-def ours(network, images, labels, batch, _) -> list[float]:
+def train_ours(network, images, labels) -> None:
     from fashion_mnist import models, training
 
-    model = models.build(network, **NETWORKS[network])
-    recipe = training.Recipe(epochs=4, batch_size=batch)
-    clock = epoch_clock()
-    training.fit(model, (images, labels), (images[:32], labels[:32]), recipe, callbacks=[clock])
-    return clock.seconds
+    model = models.build(network, **NETWORKS[network][0])
+    recipe = training.Recipe(epochs=1_000, batch_size=BATCH)
+    few = images[:32], labels[:32]
+    training.fit(model, (images, labels), few, recipe, callbacks=[turns(len(images))], progress=False)
 
 
-def keras_epochs(network, images, labels, batch, precision) -> list[float]:
-    import keras
+def train_keras(network, images, labels, bfloat16, blocks) -> None:
+    from fashion_mnist import models, training
+    from fashion_mnist._backend import keras
 
-    from fashion_mnist import models
+    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
+    model = models.build(network, **NETWORKS[network][0])
+    model.compile(
+        "adam",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=training.STEPS if blocks else 1,
+    )
+    model.fit(images, labels, batch_size=BATCH, epochs=1_000, verbose=0, callbacks=[turns(len(images))])
 
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-    model = models.build(network, **NETWORKS[network])
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    clock = epoch_clock()
-    model.fit(images, labels, batch_size=batch, epochs=4, verbose=0, callbacks=[clock])
-    return clock.seconds
 
+def turns(images: int):
+    """Callback that waits for its turn before an epoch and tells its speed after; validation is not part of it."""
+    from fashion_mnist._backend import keras
 
-def epoch_clock():
-    """Callback whose ``seconds`` holds the time of every epoch's training steps but the first.
-
-    The first step also starts the input pipeline, which is lost in a real epoch of hundreds of steps and would not be
-    in the short ones measured here.
-    """
-    import keras
-
-    class Clock(keras.callbacks.Callback):
-        def __init__(self):
-            super().__init__()
-            self.seconds = []
+    class Turns(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            sys.stdin.readline()
+            self.began = time.perf_counter()
 
         def on_train_batch_end(self, batch, logs=None):
-            self.last = time.perf_counter()
-            if batch == 0:
-                self.started = self.last
+            self.ended = time.perf_counter()
 
         def on_epoch_end(self, epoch, logs=None):
-            self.seconds.append(self.last - self.started)
+            print(images / (self.ended - self.began), flush=True)
 
-    return Clock()
+    return Turns()
 
 
-def torch_epochs(network, images, labels, batch, precision) -> list[float]:
+def train_torch(network, images, labels, bfloat16, compiled) -> None:
     import torch
 
     model = torch_network(network).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, foreach=True)
     criterion = torch.nn.CrossEntropyLoss()
+    forward = torch.compile(model) if compiled else model
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # (n, 1, 28, 28) in memory as channels_last
     targets = torch.from_numpy(labels)
-    seconds = []
-    for _ in range(4):
-        order = torch.randperm(len(pixels))
-        for start in range(0, len(pixels), batch):
-            if start == batch:
-                started = time.perf_counter()
-            chosen = order[start : start + batch]
+    while sys.stdin.readline():
+        began = time.perf_counter()
+        for chosen in torch.randperm(len(pixels)).split(BATCH):
             inputs = (pixels[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-                loss = criterion(model(inputs), targets[chosen])
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+                loss = criterion(forward(inputs), targets[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        seconds.append(time.perf_counter() - started)
-    return seconds
+        print(len(pixels) / (time.perf_counter() - began), flush=True)
 
 
 def torch_network(network: str):
@@ -236,14 +258,8 @@ def torch_network(network: str):
             layers += [conv_bn(width, wider), conv_bn(wider, wider)]
             layers += [nn.MaxPool2d(2) if stage < 2 else nn.AdaptiveAvgPool2d(1), nn.Dropout((0.25, 0.3, 0.4)[stage])]
             width = wider
-        head = [
-            nn.Flatten(),
-            nn.Linear(256, 256, bias=False),
-            nn.BatchNorm1d(256, eps=1e-3),
-            nn.ReLU(),
-            nn.Dropout(0.4),
-        ]
-        return nn.Sequential(*layers, *head, nn.Linear(256, 10))
+        dense = [nn.Linear(256, 256, bias=False), nn.BatchNorm1d(256, eps=1e-3), nn.ReLU(), nn.Dropout(0.4)]
+        return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(256, 10))
 
     class Block(nn.Module):
         def __init__(self, filters):
@@ -256,35 +272,6 @@ def torch_network(network: str):
     blocks = [Block(64) for _ in range(3)]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)]
     return nn.Sequential(conv(1, 64, True), nn.ReLU(), *blocks, *head)
-
-
-def matmul_tflops(seconds: float, size: int = 2048) -> float:
-    """Best rate of a square matrix product, in 10^12 multiplications and additions a second."""
-    import tensorflow as tf
-
-    from fashion_mnist import training
-
-    dtype = tf.bfloat16 if training.best_precision() == "bfloat16" else tf.float32
-    matrix = tf.cast(tf.random.normal((size, size)), dtype)
-    times = []
-    until = time.perf_counter() + max(seconds, 0.5)
-    while time.perf_counter() < until or len(times) < 5:
-        started = time.perf_counter()
-        tf.linalg.matmul(matrix, matrix).numpy()
-        times.append(time.perf_counter() - started)
-    return 2 * size**3 / median(times) / 1e12
-
-
-def training_flops(network: str) -> float:
-    """Multiplications and additions of one image's forward and backward pass, convolutions and dense layers only."""
-    from fashion_mnist import models
-
-    total = 0
-    for layer in models.build(network, **NETWORKS[network]).layers:
-        if hasattr(layer, "kernel"):
-            positions = math.prod(layer.output.shape[1:-1])
-            total += 2 * math.prod(layer.kernel.shape) * positions
-    return 3 * total  # the gradients for inputs and for weights cost as much as the forward pass each
 
 
 if __name__ == "__main__":

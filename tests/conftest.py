@@ -2,6 +2,7 @@
 names a server of its own."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,15 @@ from fashion_mnist import data
 
 os.environ["FASHION_MNIST_MIRRORS"] = ""
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+# These take minutes. They begin first, so that in the end no process waits for another one's long file.
+LONGEST = ("test_notebooks", "test_tuning", "test_training", "test_study", "test_install", "test_reliability")
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"{name}.py": index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +43,26 @@ def study_style():
     """The study's style for the figures of a test, all of which are closed behind it."""
     import matplotlib.pyplot as plt
 
-    from fashion_mnist import plots
+    from fashion_mnist.figures import style
 
     with plt.rc_context():
-        plots.use_style()
+        style.use()
         yield
         plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser without a window: the system's Chromium, else the one that Playwright brought."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: `pip install playwright`")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=found)
+        except playwright.Error:
+            pytest.skip("needs Chromium: `playwright install chromium`, or the system's package")
+        yield browser
+        browser.close()
 
 
 def drawn(figure):

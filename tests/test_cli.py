@@ -14,12 +14,14 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from fashion_mnist import cli, study
+from fashion_mnist import files, profiles
+from fashion_mnist.headless import cli, readme
 
 SCRIPT = Path(sys.executable).with_name("fashion-mnist")
+SAMPLE = Path(__file__).parents[1] / "data.zip"
 VERBS = [
-    *(["run"], ["report"], ["colab"], ["data"], ["data", "fetch"], ["data", "verify"]),
-    *(["data", "pack"], ["data", "sample"], ["data", "info"], ["evaluate"], ["compare"], ["tune"]),
+    *(["run"], ["train"], ["report"], ["data"], ["data", "fetch"], ["data", "verify"], ["data", "pack"]),
+    *(["data", "info"], ["tune"], ["evaluate"], ["compare"], ["export"], ["predict"], ["app"], ["colab"]),
 ]
 
 
@@ -45,9 +47,9 @@ def test_help_answers_at_once():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from fashion_mnist import cli; cli._parser(); print(*sys.modules)"
+    code = "import sys; from fashion_mnist.headless import cli; cli._parser(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"numpy", "pandas", "tensorflow", "keras", "matplotlib", "papermill"} & set(modules)
+    assert not {"numpy", "pandas", "tensorflow", "keras", "matplotlib", "papermill", "PIL", "gradio"} & set(modules)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -70,8 +72,16 @@ def test_every_verb_is_tested_here(capsys):
     assert sorted(listed) == sorted(VERBS)
 
 
-def test_profiles_are_those_of_the_study():
-    assert tuple(study.PROFILES) == cli.PROFILES
+def test_spaces_are_those_of_the_study():
+    from fashion_mnist import spaces
+
+    assert tuple(spaces.SPACES) == cli.SPACES
+
+
+def test_the_profiles_can_be_chosen(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    assert f"{{{','.join(profiles.PROFILES)}}}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -82,6 +92,14 @@ def test_profiles_are_those_of_the_study():
         ["run", "--profile", "fast"],
         ["run", "--seed", "one"],
         ["run", "--seed", "-1"],
+        ["run", "--redraw"],
+        ["run", "--profile", "full", "--redraw", "--fresh"],
+        ["train"],
+        ["export", "cnn_seed0"],
+        ["predict"],
+        ["app", "--port", "70000"],
+        ["tune", "cnn_grid", "--scheduler", "nowhere"],
+        ["tune", "cnn_grid", "--scheduler", "tcp://localhost:1", "--workers", "2"],
         ["report", "--check"],
         ["report", "--readme", "--profile", "full"],
         ["data"],
@@ -104,10 +122,10 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("fashion-mnist ")
 
 
-@pytest.mark.parametrize("verb", ["run", "colab"])
+@pytest.mark.parametrize("verb", [["run"], ["train", "--missing"], ["colab"]], ids=" ".join)
 def test_an_unknown_notebook_is_wrong_usage_and_the_choices_are_named(tmp_path, verb):
     write_notebook(tmp_path, "01_a", "1")
-    done = fashion_mnist(verb, "01_b", FASHION_MNIST_ROOT=str(tmp_path))
+    done = fashion_mnist(*verb, "01_b", FASHION_MNIST_ROOT=str(tmp_path))
     assert done.returncode == 2
     assert "There is no notebook 01_b; choose from 01_a." in done.stderr
     assert done.stdout == ""
@@ -121,6 +139,32 @@ def test_bad_data_is_1_with_one_line_on_standard_error(tmp_path):
         assert done.stdout == ""
         assert "nowhere" in done.stderr
         assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_second_run_at_the_same_time_is_1_with_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
+    write_notebook(tmp_path, "01_a", "1")
+    with files.alone(tmp_path / "build" / "smoke", "runs"):
+        assert cli.main(["run", "--profile", "smoke", "--data", str(SAMPLE)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("fashion-mnist: Another process runs the notebooks at profile smoke")
+
+
+def test_networks_of_the_full_study_are_trained_on_the_official_data_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
+    write_notebook(tmp_path, "01_a", "1")
+    assert cli.main(["train", "--missing", "--data", str(SAMPLE)]) == 1
+    assert "official data only" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_damaged_record_is_1_with_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "01_a.json").write_text("{")
+    (tmp_path / "README.md").write_text("<!-- results:01_a -->\n<!-- /results -->\n")
+    assert cli.main(["report", "--readme"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fashion-mnist: ") and "01_a.json is not JSON" in line
 
 
 def test_a_report_of_nothing_is_1(tmp_path):
@@ -161,13 +205,16 @@ def test_data_verbs_on_data_of_the_user(tmp_path, monkeypatch, capsys, real_data
 
 def test_readme_check_tells_by_its_exit_status(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
-    (tmp_path / "README.md").write_text("<!-- results:eda -->\n<!-- /results -->\n")
+    (tmp_path / "results").mkdir()
+    record = {"profile": "full", "data": {"kind": "official"}, "readme": "The number is 1."}
+    files.write_json(tmp_path / "results" / "01_a.json", record)
+    (tmp_path / "README.md").write_text("<!-- results:01_a -->\n<!-- /results -->\n")
     assert cli.main(["report", "--readme", "--check"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "differs from results/ in eda" in captured.err
+    assert "README.md: 01_a" in captured.err
     assert cli.main(["report", "--readme"]) == 0
-    assert "eda rewritten" in capsys.readouterr().out
+    assert "Rewritten: README.md: 01_a" in capsys.readouterr().out
     assert cli.main(["report", "--readme", "--check"]) == 0
 
 
@@ -175,16 +222,16 @@ def test_a_bug_shows_its_traceback(monkeypatch):
     def broken(check):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(study, "readme", broken)
+    monkeypatch.setattr(readme, "rewrite", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["report", "--readme"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_is_130_with_one_line():
-    code = "import os, signal; from fashion_mnist import cli, study\n"
+    code = "import os, signal; from fashion_mnist.headless import cli, report\n"
     code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job starts with it ignored
-    code += "study.report = lambda profile: os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "report.report = lambda profile: os.kill(os.getpid(), signal.SIGINT)\n"
     code += "raise SystemExit(cli.main(['report']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "Interrupted.\n")
@@ -192,8 +239,7 @@ def test_ctrl_c_is_130_with_one_line():
 
 def test_info_answers_on_standard_output(tmp_path):
     """The one verb about data that needs neither network nor the real data."""
-    archive = Path(__file__).parents[1] / "data.zip"
-    done = fashion_mnist("data", "info", "--data", archive, FASHION_MNIST_ROOT=str(tmp_path))
+    done = fashion_mnist("data", "info", "--data", SAMPLE, FASHION_MNIST_ROOT=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "sample" in done.stdout
     assert list(tmp_path.iterdir()) == []

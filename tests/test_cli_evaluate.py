@@ -1,14 +1,17 @@
-"""`fashion-mnist evaluate` and `fashion-mnist compare`, on models of our own and of strangers, with real files."""
+"""`fashion-mnist evaluate`, `compare` and `export`, on networks of our own and of strangers, with real files."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fashion_mnist import cli, data, evaluation, training
+from fashion_mnist import data, evaluation, files, models, records, training  # isort: skip  first, so that TensorFlow starts silently
+import keras
 
-MODELS = Path(__file__).parents[1] / "models"
+from fashion_mnist.headless import cli
+
 SAMPLE = Path(__file__).parents[1] / "data.zip"
 
 
@@ -68,6 +71,40 @@ def strangers(weights, tmp_path_factory):
     whole = (folder / "logits.keras").read_bytes()
     (folder / "cut.keras").write_bytes(whole[: len(whole) // 2])
     return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, sample_data):
+    """A folder with networks of ours: mlp_seed0 and cnn_seed0 with weights, mlp_seed1 with its predictions only."""
+    root = tmp_path_factory.mktemp("checkout")
+    history = {"loss": [2.0, 1.5], "val_loss": [2.1, 1.6], "accuracy": [0.2, 0.5], "val_accuracy": [0.2, 0.4]}
+    for name, architecture, arguments in (
+        ("mlp_seed0", "mlp", {"hidden": [64]}),
+        ("mlp_seed1", "mlp", {"hidden": [64]}),
+        ("cnn_seed0", "cnn", {"f1": 8, "f2": 8}),
+    ):
+        model = models.build(architecture, **arguments)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(sample_data.x_train[:2000], sample_data.y_train[:2000], verbose=0)
+        card = {"architecture": architecture, "arguments": arguments, "data": {"fingerprint": sample_data.fingerprint}}
+        models.save(model, root / "models" / f"{name}.safetensors")
+        files.write_json(root / "models" / f"{name}.json", {**card, "name": name, "history": history})
+        answers = {
+            split: training.predict(model, images)
+            for split, (images, _) in sample_data.splits().items()
+            if split != "train"
+        }
+        path = root / "results" / "predictions" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records.write_predictions(path, answers)
+    (root / "models" / "mlp_seed1.safetensors").unlink()
+    return root
+
+
+@pytest.fixture
+def ours(checkout, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(checkout))
+    return checkout
 
 
 def evaluated(capsys, *arguments):
@@ -159,7 +196,7 @@ def test_evaluate_prints_a_table_on_standard_output(strangers, capsys, expected)
         ("missing.keras", "missing.keras does not exist"),
         ("text.keras", "text.keras is not a whole .keras or .h5 file"),
         ("cut.keras", "cut.keras is not a whole .keras or .h5 file"),
-        ("../", "is not a whole .keras or .h5 file"),
+        ("../", "is neither a saved Keras model nor the name or card of a network"),
         ("lambda.keras", "lambda.keras cannot be read as a Keras model"),
         ("cifar.keras", "takes input of shape (None, 32, 32, 3); (n, 28, 28, 1), (n, 28, 28) or (n, 784) is needed"),
         ("two_inputs.keras", "takes input of shape [(None, 28, 28, 1), (None, 28, 28, 1)]"),
@@ -173,6 +210,70 @@ def test_what_is_no_classifier_of_garments_is_one_line_and_1(strangers, capsys, 
     assert captured.out == ""
     assert message in captured.err and captured.err.startswith("fashion-mnist: ")
     assert len(captured.err.splitlines()) == 1
+
+
+def test_a_network_of_ours_goes_by_its_name_or_its_card(ours, capsys, sample_data):
+    by_name, said = evaluated(capsys, "cnn_seed0")
+    assert (by_name["scaled"], by_name["outputs"]) == ("raw", "logits")
+    assert "pixels go in" not in said  # that is known of ours
+    by_card, _ = evaluated(capsys, ours / "models" / "cnn_seed0.json")
+    by_weights, _ = evaluated(capsys, ours / "models" / "cnn_seed0.safetensors")
+    assert by_name["accuracy"] == by_card["accuracy"] == by_weights["accuracy"]
+    predicted = training.predict(models.load(ours / "models" / "cnn_seed0.json"), sample_data.x_test).argmax(axis=1)
+    assert by_name["accuracy"] == pytest.approx((predicted == sample_data.y_test).mean(), abs=0.001)
+
+
+def test_predictions_stand_for_weights_that_are_not_kept(ours, capsys):
+    kept, said = evaluated(capsys, "mlp_seed1")
+    assert "its weights are not kept, so these are its kept predictions" in said
+    predictions = records.read_predictions(ours / "results" / "predictions" / "mlp_seed1.npz")["test"]
+    labels = data.load(SAMPLE).y_test
+    assert kept["accuracy"] == (predictions.argmax(axis=1) == labels).mean()
+    assert kept["loss"] == pytest.approx(evaluation.evaluate(labels, predictions)["loss"])
+
+    assert cli.main(["evaluate", "mlp_seed1", "--data", str(SAMPLE), "--split", "train"]) == 1
+    assert "weights of mlp_seed1 are not kept" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_network_that_there_is_not_is_one_line_with_those_there_are(ours, capsys):
+    assert cli.main(["evaluate", "deep_cnn_seed0", "--data", str(SAMPLE)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("those in models/: cnn_seed0, mlp_seed0, mlp_seed1.")
+
+
+def test_a_damaged_card_is_one_line(ours, capsys, tmp_path):
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    assert cli.main(["evaluate", str(tmp_path / "broken.json"), "--data", str(SAMPLE)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "broken.json is not JSON" in line
+
+
+def test_out_holds_the_same_numbers_for_reading_and_for_programs(ours, capsys, tmp_path, sample_data):
+    out = tmp_path / "a" / "b"
+    assert cli.main(["evaluate", "cnn_seed0", "--data", str(SAMPLE), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {
+        *("classification_report.txt", "metrics.json", "predictions.csv", "confusion_matrix.png", "learning_curves.png")
+    }
+    assert (out / "classification_report.txt").read_text() == printed
+    assert data.SAMPLE_BANNER.split(";")[0] in printed
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["data"]["kind"] == "sample"
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["true"] for row in rows] == [data.CLASS_NAMES[label] for label in sample_data.y_test]
+    right = sum(row["true"] == row["predicted"] for row in rows)
+    assert right / len(rows) == metrics["accuracy"]
+    for row in rows[:50]:
+        shares = {name: float(row[name]) for name in data.CLASS_NAMES}
+        assert max(shares, key=shares.get) == row["predicted"] and sum(shares.values()) == pytest.approx(1, abs=1e-4)
+    for name in ("confusion_matrix.png", "learning_curves.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_out_of_a_stranger_has_no_learning_curves(strangers, capsys, tmp_path):
+    evaluated(capsys, strangers / "flat.keras", "--scaled", "unit", "--out", tmp_path)
+    assert (tmp_path / "confusion_matrix.png").is_file() and not (tmp_path / "learning_curves.png").exists()
 
 
 def test_bad_data_is_one_line_and_1(strangers, capsys):
@@ -200,29 +301,20 @@ def test_compare_of_models_that_answer_alike_shows_no_difference(strangers, caps
     assert "No difference shown between softmax and flat" in capsys.readouterr().out
 
 
-needs_models = pytest.mark.skipif(not (MODELS / "mlp_seed0.keras").exists(), reason="needs the models of the full run")
-
-
-@needs_models
-def test_a_shipped_model_takes_pixels_as_they_are(capsys):
-    found, _ = evaluated(capsys, MODELS / "mlp_seed0.keras")
-    assert (found["scaled"], found["outputs"]) == ("raw", "logits")
-    assert found["accuracy"] > 0.8
-
-
-@needs_models
-def test_shipped_models_against_a_stranger(strangers, capsys, sample_data):
-    paths = [strangers / "scales_itself.keras", MODELS / "mlp_seed0.keras", MODELS / "cnn_seed0.keras"]
-    found = compared(capsys, *paths, "--scaled", "raw")
-    predicted = [
-        training.predict(evaluation.load_classifier(path), sample_data.x_test).argmax(axis=1) for path in paths[1:]
+def test_networks_of_ours_against_a_stranger(ours, strangers, capsys, sample_data):
+    stranger = strangers / "scales_itself.keras"
+    found = compared(capsys, stranger, "mlp_seed1", ours / "models" / "cnn_seed0.json", "--scaled", "raw")
+    assert [each["name"] for each in found["models"]] == ["scales_itself", "mlp_seed1", "cnn_seed0"]
+    answers = [
+        records.read_predictions(ours / "results" / "predictions" / f"{name}.npz")["test"].argmax(axis=1)
+        for name in ("mlp_seed1", "cnn_seed0")
     ]
-    accuracies = [(each == sample_data.y_test).mean() for each in predicted]
-    assert [each["accuracy"] for each in found["models"][1:]] == pytest.approx(accuracies, abs=1e-9)
+    accuracies = [(each == sample_data.y_test).mean() for each in answers]
+    assert [each["accuracy"] for each in found["models"][1:]] == pytest.approx(accuracies, abs=0.001)
     assert len(found["pairs"]) == 3
     last = found["pairs"][-1]
-    assert last["p_value"] == pytest.approx(evaluation.mcnemar(sample_data.y_test, *predicted)["p_value"])
     assert last["low"] <= last["difference"] <= last["high"]
+    assert last["difference"] == pytest.approx(accuracies[0] - accuracies[1], abs=0.001)
     assert all(pair["p_adjusted"] >= pair["p_value"] for pair in found["pairs"])
 
 
@@ -256,8 +348,45 @@ def test_wrong_usage_is_2(arguments, capsys):
     assert capsys.readouterr().err.startswith(f"usage: fashion-mnist {arguments[0]}")
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "compare"])
-def test_help_ends_with_an_example(verb, capsys):
-    with pytest.raises(SystemExit):
-        cli.main([verb, "--help"])
-    assert capsys.readouterr().out.strip().splitlines()[-1].startswith(f"Example: fashion-mnist {verb}")
+# -------------------------------------------------------------------------------------------------------------- export
+
+
+def test_onnx_answers_like_the_network(ours, tmp_path, capsys, sample_data):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    target = tmp_path / "folder" / "cnn.onnx"
+    assert cli.main(["export", "cnn_seed0", "--to", "onnx", "--out", str(target)]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+    session = onnxruntime.InferenceSession(target)
+    (taken,) = session.get_inputs()
+    images = sample_data.x_test[:200]
+    (outputs,) = session.run(None, {taken.name: images.astype(np.float32)})
+    probabilities, kind = evaluation.as_probabilities(outputs)
+    expected = training.predict(models.load("cnn_seed0"), images)
+    assert kind == "logits"
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+    assert [path.name for path in target.parent.iterdir()] == ["cnn.onnx"]
+
+
+def test_the_exported_keras_file_is_a_model_as_any_other(ours, capsys):
+    assert cli.main(["export", str(ours / "models" / "mlp_seed0.json"), "--to", "keras"]) == 0
+    path = ours / "build" / "export" / "mlp_seed0.keras"
+    assert capsys.readouterr().out == f"{path}\n"
+    exported, _ = evaluated(capsys, path)
+    original, _ = evaluated(capsys, "mlp_seed0")
+    assert exported["scaled"] == "raw"
+    assert exported["accuracy"] == original["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mlp_seed1", "--to", "keras"], "weights of mlp_seed1 are not kept"),
+        (["mlp_seed0", "--to", "keras", "--out", "x.onnx"], "x.onnx does not end with .keras"),
+        (["nothing", "--to", "keras"], "nothing is neither"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line_and_1(ours, capsys, arguments, message):
+    assert cli.main(["export", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and message in captured.err and len(captured.err.splitlines()) == 1

@@ -14,8 +14,10 @@ import nbclient
 import nbformat
 import pytest
 
-from fashion_mnist import colab
+from fashion_mnist import files
+from fashion_mnist.headless import colab
 
+ROOT = Path(__file__).parents[1]
 new_code, new_markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
 
 USES_PACKAGE = """
@@ -27,27 +29,38 @@ print(fashion_mnist.__file__, child, data.root(), sep="\\n")
 """
 
 
+READ = {
+    "models/small_seed0.json": 300,
+    "models/small_seed0.safetensors": 1000,
+    "models/large_seed0.json": 300,
+    "models/large_seed0.safetensors": 4000,
+    "results/predictions/small_seed0.npz": 500,
+    "results/predictions/small_seed1.npz": 400,
+    "results/predictions/large_seed0.npz": 600,
+    "results/arrays/01_tiny.npz": 700,
+}
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A checkout with two tiny notebooks, three models and a result."""
+    """A checkout with two tiny notebooks, of which main has a record that says what it read, and more than that."""
     root = tmp_path / "project"
-    for folder in ("notebooks", "models", "results", "images"):
-        (root / folder).mkdir(parents=True)
     for name in ("01_tiny", "main"):
         parameters = new_code('PROFILE = "smoke"', id="parameters", metadata={"tags": ["parameters"]})
         used = new_code(USES_PACKAGE, id="use", execution_count=3)
         used.outputs = [nbformat.v4.new_output("stream", text="an old output\n")]
+        used.source += "# shows shown.png"
         notebook = nbformat.v4.new_notebook(
-            cells=[new_markdown("# Tiny\n\nSee shown.png.", id="title"), parameters, used],
+            cells=[new_markdown("# Tiny", id="title"), parameters, used],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}, "fashion_mnist": {"seed": 0}},
         )
-        nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
-    for name, size in (("small", 10), ("middle", 20), ("large", 4000)):
-        (root / "models" / f"{name}.keras").write_bytes(os.urandom(size))
-        (root / "models" / f"{name}.json").write_text("{}", encoding="utf-8")
-    (root / "results" / "01_tiny.json").write_text('{"headline": {}}', encoding="utf-8")
-    for name in ("shown", "other"):
-        (root / "images" / f"{name}.png").write_bytes(name.encode())
+        files.write_text(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
+    for name, size in {**READ, "models/unused.json": 300, "images/shown.png": 10, "images/other.png": 10}.items():
+        files.write_bytes(root / name, os.urandom(size))  # does not shrink when compressed
+    files.write_json(root / "results" / "01_tiny.json", {"headline": {}})  # made before records said what was read
+    files.write_json(
+        root / "results" / "main.json", {"reads": {**dict.fromkeys(READ, "hash"), "results/gone.json": "x"}}
+    )
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(root))
     return root
 
@@ -100,41 +113,38 @@ def test_runs_where_the_package_is_not_installed(project, bare_kernel, tmp_path,
     assert Path(root) == uploaded
 
 
-def test_tour_brings_results_and_models_but_keeps_what_is_there(project, bare_kernel, tmp_path, monkeypatch):
-    monkeypatch.setattr(colab, "MODELS_LIMIT", 1000)
+def test_a_copy_carries_what_its_record_says_was_read(project, bare_kernel, tmp_path, monkeypatch):
     (copy,) = colab.write_colab(["main"])
-    assert copy.models == ("middle", "small")
-    assert copy.left_out == ("large",)
-    explanation = nbformat.read(copy.path, as_version=4).cells[1].source
-    assert re.search(r"1 result files.+`middle`, `small`", explanation)
-    assert re.search(r"Left out.+0.001 MB.+`large`", explanation)
-
+    assert set(copy.carried) == {*READ, "results/main.json", "images/shown.png"}
+    assert copy.left_out == ()
     uploaded = tmp_path / "content"
-    (uploaded / "results").mkdir(parents=True)
-    (uploaded / "results" / "01_tiny.json").write_text("made here", encoding="utf-8")
+    files.write_text(uploaded / "results" / "main.json", "made here")
     execute(copy.path, uploaded, bare_kernel, monkeypatch)
-    assert (uploaded / "results" / "01_tiny.json").read_text(encoding="utf-8") == "made here"
-    assert {path.name for path in (uploaded / "models").iterdir()} == {
-        "middle.keras",
-        "middle.json",
-        "small.keras",
-        "small.json",
-    }
-    assert (uploaded / "models" / "small.keras").read_bytes() == (project / "models" / "small.keras").read_bytes()
-    assert [path.name for path in (uploaded / "images").iterdir()] == ["shown.png"], "the figures that the tour names"
+    assert (uploaded / "results" / "main.json").read_text(encoding="utf-8") == "made here", "not overwritten"
+    for name in READ:
+        assert (uploaded / name).read_bytes() == (project / name).read_bytes()
+    assert not (uploaded / "models" / "unused.json").exists()
 
 
-def test_a_model_that_the_notebook_names_is_brought_before_smaller_ones(project, monkeypatch):
-    monkeypatch.setattr(colab, "MODELS_LIMIT", 4015)
-    path = project / "notebooks" / "main.ipynb"
-    path.write_text(path.read_text(encoding="utf-8").replace("See shown.png.", "Loads large.keras."), encoding="utf-8")
+@pytest.mark.parametrize(
+    ("limit", "left_out"),
+    [
+        (6000, {"models/large_seed0.safetensors"}),
+        (3500, {f"models/{name}_seed0.safetensors" for name in ("small", "large")}),
+        (2800, {"results/predictions/small_seed1.npz", *(f"models/{n}_seed0.safetensors" for n in ("small", "large"))}),
+    ],
+)
+def test_what_is_wanted_least_is_left_out_first(project, monkeypatch, limit, left_out):
+    """The largest weights first, then other weights, then the second seeds of what there is another seed of."""
+    monkeypatch.setattr(colab, "LIMIT", limit)
     (copy,) = colab.write_colab(["main"])
-    assert copy.models == ("large", "small")
-    assert copy.left_out == ("middle",)
+    assert set(copy.left_out) == left_out
+    explanation = nbformat.read(copy.path, as_version=4).cells[1].source
+    assert all(name in explanation for name in left_out)
 
 
 def test_installs_what_is_missing_and_says_when_it_cannot(project, bare_kernel, tmp_path, monkeypatch):
-    monkeypatch.setattr(colab, "_requirements", lambda: {"numpy": "numpy>=1.26", "nowhere": "nowhere-to-be-found>=1"})
+    monkeypatch.setattr(colab, "needed", lambda sources: {"numpy": "numpy>=1.26", "nowhere": "nowhere-to-be-found>=1"})
     (copy,) = colab.write_colab(["01_tiny"])
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -155,11 +165,46 @@ def test_copy_is_clean_and_in_order(project):
     assert copy.size == copy.path.stat().st_size
 
 
-def test_other_notebooks_carry_the_package_only(project):
+def test_without_a_record_a_copy_carries_the_ground_floor_only(project):
     (copy,) = colab.write_colab(["01_tiny"])
     names = archive_of(copy.path).namelist()
+    assert copy.carried == ()
     assert {"package/fashion_mnist/__init__.py", "package/fashion_mnist/data.py"} <= set(names)
     assert all(name.startswith("package/fashion_mnist/") and "__pycache__" not in name for name in names)
+    assert not any("headless" in name for name in names)
+
+
+def test_a_copy_that_shows_the_demo_carries_all_of_it(project):
+    path = project / "notebooks" / "01_tiny.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(new_code("from fashion_mnist.headless import demo", id="demo"))
+    nbformat.write(notebook, path)
+    (copy,) = colab.write_colab(["01_tiny"])
+    names = {name.removeprefix("package/fashion_mnist/") for name in archive_of(copy.path).namelist()}
+    assert {name for name in names if name.startswith("headless/")} == {
+        f"headless/{module}.py" for module in ("__init__", "demo", "expert", "measure")
+    }
+
+
+def test_a_package_is_installed_without_touching_those_that_are_there(project, bare_kernel, tmp_path, monkeypatch):
+    """A wheel that wants another numpy than is installed is refused, not obeyed."""
+    wheel = tmp_path / "wheels" / "nowhere_to_be_found-1-py3-none-any.whl"
+    wheel.parent.mkdir()
+    about = {
+        "METADATA": "Metadata-Version: 2.1\nName: nowhere-to-be-found\nVersion: 1\nRequires-Dist: numpy==1.0\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in about.items():
+            archive.writestr(f"nowhere_to_be_found-1.dist-info/{name}", content)
+    monkeypatch.setattr(colab, "needed", lambda sources: {"nowhere": "nowhere-to-be-found>=1"})
+    (copy,) = colab.write_colab(["01_tiny"])
+    for name, value in {"NO_INDEX": "1", "CONFIG_FILE": os.devnull, "FIND_LINKS": wheel.parent.as_uri()}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="conflict") as caught:
+        execute(copy.path, tmp_path / "content", bare_kernel, monkeypatch)
+    assert "numpy" in str(caught.value.evalue)
 
 
 def test_same_files_give_the_same_bytes(project, tmp_path):
@@ -171,12 +216,19 @@ def test_same_files_give_the_same_bytes(project, tmp_path):
     assert [copy.path.read_bytes() for copy in first] == [copy.path.read_bytes() for copy in second]
 
 
-def test_requirements_are_those_of_the_project_by_import_name():
-    requirements = colab._requirements()
-    assert requirements["sklearn"].startswith("scikit-learn>=")
-    assert requirements["openTSNE"].startswith("opentsne>=")
-    assert {"tensorflow", "papermill"} <= requirements.keys()
-    assert not {"jupyter", "pytest", "torch"} & requirements.keys()
+def test_needed_are_the_requirements_that_are_imported():
+    found = colab.needed(["import numpy as np\nfrom sklearn.cluster import KMeans", "    import openTSNE\nimport os"])
+    assert found.keys() == {"numpy", "sklearn", "openTSNE"}
+    assert found["sklearn"].startswith("scikit-learn>=")
+    assert found["openTSNE"].startswith("opentsne>=")
+
+
+def test_what_only_the_command_line_needs_is_not_installed(project):
+    (copy,) = colab.write_colab(["01_tiny"])
+    source = next(cell.source for cell in nbformat.read(copy.path, as_version=4).cells if cell.id == "colab-set-up")
+    wanted = source[source.rindex("\nset_up(") :]
+    assert "'tensorflow>=" in wanted and "'safetensors>=" in wanted
+    assert not any(f"'{name}>=" in wanted for name in ("papermill", "nbconvert", "jupyter", "pytest"))
 
 
 def test_unknown_notebook_lists_those_there_are(project):

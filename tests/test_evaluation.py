@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import time
+import tracemalloc
+import zipfile
 from math import log
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 from scipy import special, stats
 from sklearn import metrics
 
-from fashion_mnist import evaluation
+from fashion_mnist import evaluation, robustness
 
 # Four images of three classes: the first three right, an image of class 2 taken for class 0.
 LABELS = np.array([0, 1, 2, 2])
@@ -42,7 +45,7 @@ def calibrated(count, seed=0, classes=10):
 
 
 def test_metrics_import_no_framework():
-    code = "import sys; from fashion_mnist import evaluation; print(*sys.modules)"
+    code = "import sys; from fashion_mnist import evaluation, robustness; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"tensorflow", "keras", "cleanlab", "matplotlib"} & set(modules)
 
@@ -144,9 +147,8 @@ def test_float32_rows_are_accepted():
         evaluation.calibration_error,
         evaluation.fit_temperature,
         evaluation.accuracy_coverage,
-        evaluation.label_margins,
-        evaluation.suspect_labels,
         evaluation.confident_mistakes,
+        robustness.suspect_labels,
     ],
     ids=lambda measure: measure.__name__,
 )
@@ -156,6 +158,11 @@ def test_what_is_no_prediction_is_refused(measure, labels, probabilities, messag
 
 
 # ----------------------------------------------------------------------------------------------------------- intervals
+
+
+def test_shares_of_seeds_are_told_with_their_deviation():
+    assert evaluation.percent([0.93, 0.94]) == "93.50 ± 0.71 %"
+    assert evaluation.percent([0.93]) == "93.00 %"
 
 
 @pytest.mark.parametrize(
@@ -171,62 +178,22 @@ def test_wilson_interval_has_the_published_values(successes, trials, low, high):
     assert evaluation.wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_wilson_interval_is_symmetric_and_grows_with_confidence():
+def test_wilson_interval_is_symmetric():
     low, high = evaluation.wilson_interval(929, 1000)
     assert evaluation.wilson_interval(71, 1000) == pytest.approx((1 - high, 1 - low))
-    wider_low, wider_high = evaluation.wilson_interval(929, 1000, confidence=0.99)
-    assert wider_low < low < high < wider_high
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(5, 4), (-1, 4), (0, 0)])
+@pytest.mark.parametrize(("successes", "trials"), [(5, 4), (-1, 4), (0, 0), (0.9540, 10_000)])
 def test_impossible_counts_are_refused(successes, trials):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"{successes} of {trials} are not counts"):
         evaluation.wilson_interval(successes, trials)
+    with pytest.raises(ValueError, match=f"{successes} of {trials} are not counts"):
+        evaluation.two_proportions(9_540, 10_000, successes, trials)
 
 
 def test_mean_and_std_over_seeds():
     assert evaluation.mean_and_std([0.90, 0.92, 0.94]) == pytest.approx((0.92, 0.02))
     assert evaluation.mean_and_std([0.93]) == (0.93, 0.0)
-
-
-def test_bootstrap_agrees_with_scipy_and_with_wilson(noisy):
-    labels, probabilities = noisy
-    right = (probabilities.argmax(axis=1) == labels).astype(float)
-    found = evaluation.bootstrap_interval(np.mean, right, resamples=4000)
-    reference = stats.bootstrap((right,), np.mean, n_resamples=4000, method="percentile").confidence_interval
-    assert found == pytest.approx((reference.low, reference.high), abs=0.006)
-    assert found == pytest.approx(evaluation.wilson_interval(int(right.sum()), len(right)), abs=0.006)
-
-
-def test_bootstrap_draws_the_same_images_from_every_array_and_the_same_ones_for_a_seed(noisy):
-    labels, probabilities = noisy
-
-    def macro_f1(y, p):
-        return metrics.f1_score(y, p.argmax(axis=1), average="macro")
-
-    interval = evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100)
-    assert interval[0] < macro_f1(labels, probabilities) < interval[1]
-    assert evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100) == interval
-    assert evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100, seed=1) != interval
-    wider = evaluation.bootstrap_interval(macro_f1, labels, probabilities, resamples=100, confidence=0.99)
-    assert wider[0] < interval[0] and interval[1] < wider[1]
-    # Were images drawn apart, labels would not agree with themselves.
-    assert evaluation.bootstrap_interval(lambda a, b: np.mean(a == b), labels, labels, resamples=20) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "settings", "message"),
-    [
-        ([], {}, r"The arrays have \[\] rows"),
-        ([np.ones(3), np.ones(4)], {}, r"The arrays have \[3, 4\] rows"),
-        ([np.ones(0)], {}, r"\[0\] rows"),
-        ([np.ones(3)], {"resamples": 0}, "resamples=0"),
-        ([np.ones(3)], {"confidence": 95}, "confidence=95"),
-    ],
-)
-def test_bootstrap_of_nothing_is_refused(arrays, settings, message):
-    with pytest.raises(ValueError, match=message):
-        evaluation.bootstrap_interval(np.mean, *arrays, **settings)
 
 
 # -------------------------------------------------------------------------------------------------- classes, confusion
@@ -279,6 +246,14 @@ def test_what_are_no_classes_is_refused(labels, predicted, message):
         evaluation.class_report(labels, predicted, NAMES)
     with pytest.raises(ValueError, match=message):
         evaluation.confusion(labels, predicted, classes=3)
+
+
+def test_confident_mistakes_by_hand():
+    assert evaluation.confident_mistakes(LABELS, PROBABILITIES).tolist() == [3]
+    sure = np.array([0.9, 0.7, 0.8, 0.6])
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    assert evaluation.confident_mistakes(np.array([1, 1, 1, 0]), probabilities, count=2).tolist() == [0, 2]
+    assert evaluation.confident_mistakes(np.zeros(4, int), probabilities).tolist() == []
 
 
 # ------------------------------------------------------------------------------------------------------------- McNemar
@@ -336,11 +311,11 @@ def test_pairwise_has_every_pair_once_with_its_test():
 
 def test_the_interval_of_a_difference_is_that_of_drawing_images():
     labels, first, second = predictions(30, 10, both=150, neither=10)
-    slow = evaluation.bootstrap_interval(
-        lambda y, a, b: np.mean(a == y) - np.mean(b == y), labels, first, second, resamples=4000
-    )
+    by_image = (first == labels).astype(float) - (second == labels)
+    slow = stats.bootstrap((by_image,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
     row = evaluation.pairwise(labels, {"a": first, "b": second}).iloc[0]
-    assert (row["low"], row["high"]) == pytest.approx(slow, abs=0.0051)  # a difference moves in steps of an image
+    # a difference moves in steps of an image
+    assert (row["low"], row["high"]) == pytest.approx((slow.low, slow.high), abs=0.0051)
     assert row["low"] > 0
 
 
@@ -349,6 +324,50 @@ def test_pairwise_needs_two():
         evaluation.pairwise(LABELS, {"a": LABELS})
     with pytest.raises(ValueError, match="shapes"):
         evaluation.pairwise(LABELS, {"a": LABELS, "b": LABELS[:2]})
+
+
+# ---------------------------------------------------------------------------------- published numbers, pairs of seeds
+
+
+def test_two_proportions_has_known_values():
+    found = evaluation.two_proportions(5, 83, 12, 99)  # the example of statsmodels' proportions_ztest
+    assert (found["z"], found["p_value"]) == pytest.approx((-1.4078304, 0.1591813))
+    chi_squared = stats.chi2_contingency([[5, 78], [12, 87]], correction=False)
+    assert (found["z"] ** 2, found["p_value"]) == pytest.approx((chi_squared.statistic, chi_squared.pvalue))
+    swapped = evaluation.two_proportions(12, 99, 5, 83)
+    assert (swapped["z"], swapped["p_value"]) == pytest.approx((-found["z"], found["p_value"]))
+
+
+def test_two_proportions_tell_accuracies_on_ten_thousand_images_apart_from_half_a_point_on():
+    assert evaluation.two_proportions(9_560, 10_000, 9_540, 10_000)["p_value"] > 0.4
+    assert evaluation.two_proportions(9_600, 10_000, 9_540, 10_000)["p_value"] < 0.05
+    assert evaluation.two_proportions(10, 10, 20, 20) == {"z": 0.0, "p_value": 1.0}
+
+
+def test_paired_difference_is_students():
+    ours, theirs = [0.951, 0.954, 0.9525], [0.949, 0.9525, 0.9495]
+    found = evaluation.paired_difference(ours, theirs)
+    expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert found["difference"] == pytest.approx((0.002 + 0.0015 + 0.003) / 3)
+    assert found["sd"] == pytest.approx(np.std([0.002, 0.0015, 0.003], ddof=1))
+    # by hand: t(0.975) of one degree of freedom is 12.706; differences 1 and 3 have mean 2 and sd of the mean 1
+    found = evaluation.paired_difference([2, 5], [1, 2])
+    assert (found["low"], found["high"]) == pytest.approx((2 - 12.706, 2 + 12.706), abs=1e-3)
+    assert evaluation.paired_difference([0.5, 0.6], [0.4, 0.5])["sd"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "message"),
+    [
+        ([0.9], [0.8], "give two pairs or more"),
+        ([0.9, 0.8], [0.9, 0.8, 0.7], r"shapes \(2,\) and \(3,\)"),
+        ([0.9, np.nan], [0.9, 0.8], "NaN or infinite"),
+    ],
+)
+def test_what_is_no_pairs_is_refused(ours, theirs, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.paired_difference(ours, theirs)
 
 
 # --------------------------------------------------------------------------------------------------------- calibration
@@ -428,8 +447,6 @@ def test_accuracy_coverage_by_hand():
     assert curve["coverage"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
     assert curve["accuracy"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4, 4 / 5])
     assert curve["threshold"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.6])
-    area = evaluation.coverage_area(labels, np.stack([sure, 1 - sure], axis=1))
-    assert area == pytest.approx((1 + 1 / 2 + 2 / 3 + 3 / 4 + 4 / 5) / 5)
     table = evaluation.accuracy_coverage(labels, np.stack([sure, 1 - sure], axis=1), coverages=(1, 0.6, 0.5))
     assert table["coverage"].tolist() == pytest.approx([1, 0.6, 0.6])
     assert table["accuracy"].tolist() == pytest.approx([4 / 5, 2 / 3, 2 / 3])
@@ -445,161 +462,20 @@ def test_equal_confidence_is_no_order():
 
 def test_coverage_of_perfect_constant_and_knowing_classifiers(noisy):
     labels, probabilities = noisy
-    assert evaluation.coverage_area(labels, one_hot(labels)) == 1
-    constant = evaluation.coverage_area(labels, one_hot(np.full(500, 3)))
-    assert constant == pytest.approx((labels == 3).mean())
-    accuracy = evaluation.evaluate(labels, probabilities)["accuracy"]
-    assert evaluation.coverage_area(labels, probabilities) > accuracy
-    assert evaluation.accuracy_coverage(labels, probabilities)["accuracy"].iloc[-1] == pytest.approx(accuracy)
+
+    def curve(probabilities):
+        return evaluation.accuracy_coverage(labels, probabilities)["accuracy"]
+
+    assert (curve(one_hot(labels)) == 1).all()
+    assert curve(one_hot(np.full(500, 3))).to_numpy() == pytest.approx((labels == 3).mean())
+    assert curve(probabilities).iloc[-1] == pytest.approx(evaluation.evaluate(labels, probabilities)["accuracy"])
+    assert curve(probabilities).iloc[249] > curve(probabilities).iloc[-1]
 
 
 @pytest.mark.parametrize("coverage", [0, -0.5, 1.01, np.nan])
 def test_impossible_coverages_are_refused(coverage):
     with pytest.raises(ValueError, match="are not all in"):
         evaluation.accuracy_coverage(LABELS, PROBABILITIES, [0.5, coverage])
-
-
-# ---------------------------------------------------------------------------------------------------------- robustness
-
-
-@pytest.fixture
-def garments(sample_data):
-    return sample_data.x_test[:60]
-
-
-@pytest.mark.parametrize("corruption", evaluation.CORRUPTIONS)
-def test_corruptions_are_images_and_harm_more_the_stronger_they_are(corruption, garments):
-    before = garments.copy()
-    harm = []
-    for strength in range(1, 6):
-        disturbed = evaluation.corrupt(garments, corruption, strength)
-        assert disturbed.shape == garments.shape and disturbed.dtype == np.uint8
-        harm.append(np.abs(disturbed.astype(int) - garments).mean())
-    assert harm[0] > 0 and np.all(np.diff(harm) > 0)
-    assert harm[-1] > 3 * harm[0]
-    assert np.array_equal(garments, before)
-
-
-@pytest.mark.parametrize("corruption", evaluation.CORRUPTIONS)
-def test_corruptions_follow_from_the_seed_and_not_from_the_number_of_images(corruption, garments):
-    disturbed = evaluation.corrupt(garments, corruption, 3)
-    assert np.array_equal(evaluation.corrupt(garments, corruption, 3), disturbed)
-    assert np.array_equal(evaluation.corrupt(garments[:7], corruption, 3), disturbed[:7])
-    other = evaluation.corrupt(garments, corruption, 3, seed=1)
-    assert np.array_equal(other, disturbed) == (corruption in ("blur", "contrast"))  # nothing random in these
-
-
-def test_corruptions_by_hand():
-    dot = np.zeros((50, 29, 29, 1), np.uint8)
-    dot[:, 14, 14] = 200
-    shifted = evaluation.corrupt(dot, "shift", 3)[..., 0].astype(float)
-    rows, columns = (np.tensordot(shifted, grid, 2) / shifted.sum(axis=(1, 2)) - 14 for grid in np.mgrid[:29, :29])
-    assert np.hypot(rows, columns) == pytest.approx(2, abs=0.1)
-    assert len({round(row, 1) for row in rows}) > 10  # each in a direction of its own
-    beside = np.roll(dot, 10, axis=2)
-    turned = evaluation.corrupt(beside, "rotation", 5)[..., 0].astype(float)
-    rows, columns = (np.tensordot(turned, grid, 2) / turned.sum(axis=(1, 2)) - 14 for grid in np.mgrid[:29, :29])
-    assert np.abs(np.degrees(np.arctan2(rows, columns))) == pytest.approx(25, abs=1)
-    assert rows.min() < 0 < rows.max()  # to either side
-    halves = np.zeros((1, 2, 2, 1), np.uint8)
-    halves[0, 0] = 200
-    assert evaluation.corrupt(halves, "contrast", 5).ravel().tolist() == [150, 150, 50, 50]
-    full = np.full((40, 28, 28, 1), 255, np.uint8)
-    squares = evaluation.corrupt(full, "erasing", 5) == 0
-    assert (squares.sum(axis=(1, 2, 3)) == 14 * 14).all()
-    assert (evaluation.corrupt(full, "erasing", 1)[~squares] == 255).all()  # a larger square holds the smaller one
-    noise = evaluation.corrupt(np.full((50, 28, 28, 1), 128, np.uint8), "noise", 3)
-    assert noise.std() == pytest.approx(16, rel=0.02)
-    larger = evaluation.corrupt(full // 2, "scale", 5)
-    assert set((larger > 0).all(axis=(1, 2, 3)).tolist()) == {True, False}  # some enlarged, some shrunk
-    blurred = evaluation.corrupt(dot, "blur", 4)[0, ..., 0].astype(float)
-    assert blurred.sum() == pytest.approx(200, rel=0.05) and blurred.max() < 60
-
-
-@pytest.mark.parametrize(
-    ("images", "corruption", "strength", "message"),
-    [
-        (np.zeros((1, 28, 28, 1)), "noise", 1, r"float64 \(1, 28, 28, 1\); give uint8"),
-        (np.zeros((1, 28, 28), np.uint8), "noise", 1, "give uint8"),
-        (np.zeros((1, 28, 28, 1), np.uint8), "fog", 1, "no corruption 'fog'; choose one of noise, blur"),
-        (np.zeros((1, 28, 28, 1), np.uint8), "noise", 0, "strength=0; choose 1"),
-        (np.zeros((1, 28, 28, 1), np.uint8), "noise", 2.5, "strength=2.5"),
-    ],
-)
-def test_unknown_corruptions_are_refused(images, corruption, strength, message):
-    with pytest.raises(ValueError, match=message):
-        evaluation.corrupt(images, corruption, strength)
-
-
-def test_robustness_is_the_accuracy_on_each_corruption(garments):
-    labels = np.arange(60) % 2
-
-    def bright(images):
-        return one_hot((images.mean(axis=(1, 2, 3)) > 60).astype(int), 2)
-
-    table, mean = evaluation.robustness(bright, garments, labels, ("erasing", "contrast"), (1, 5))
-    assert table[["corruption", "strength"]].to_numpy().tolist() == [
-        ["erasing", 1],
-        ["erasing", 5],
-        ["contrast", 1],
-        ["contrast", 5],
-    ]
-    disturbed = evaluation.corrupt(garments, "erasing", 5)
-    assert table["accuracy"][1] == (bright(disturbed).argmax(axis=1) == labels).mean()
-    assert mean == pytest.approx(table["accuracy"].mean())
-    everything, _ = evaluation.robustness(lambda images: one_hot(labels, 2), garments, labels)
-    assert len(everything) == 35 and (everything["accuracy"] == 1).all()
-    with pytest.raises(ValueError, match="softmax"):
-        evaluation.robustness(lambda images: np.full((60, 2), 3.0), garments, labels)
-
-
-# ------------------------------------------------------------------------------------------------------ doubtful labels
-
-
-def test_margins_and_mistakes_by_hand():
-    assert evaluation.label_margins(LABELS, PROBABILITIES) == pytest.approx([0.25, 0.7, 0, -0.4], abs=1e-6)
-    assert evaluation.confident_mistakes(LABELS, PROBABILITIES).tolist() == [3]
-    sure = np.array([0.9, 0.7, 0.8, 0.6])
-    probabilities = np.stack([sure, 1 - sure], axis=1)
-    assert evaluation.confident_mistakes(np.array([1, 1, 1, 0]), probabilities, count=2).tolist() == [0, 2]
-    assert evaluation.confident_mistakes(np.zeros(4, int), probabilities).tolist() == []
-
-
-def test_suspect_labels_by_hand():
-    # Mean probability of class 0 over images labelled 0: (0.9 + 0.8 + 0.1) / 3 = 0.6; of 1 over those labelled 1:
-    # (0.7 + 0.8 + 0.35) / 3 = 0.617. Image 2 (0.9 for 1) and image 5 (0.65 for 0) are confidently of the other class.
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    of_zero = np.array([0.9, 0.8, 0.1, 0.3, 0.2, 0.65])
-    found = evaluation.suspect_labels(labels, np.stack([of_zero, 1 - of_zero], axis=1))
-    assert found["index"].tolist() == [2, 5]
-    assert found["label"].tolist() == [0, 1]
-    assert found["suggested"].tolist() == [1, 0]
-    assert found["confidence"].tolist() == pytest.approx([0.1, 0.35])
-    assert found["margin"].tolist() == pytest.approx([-0.8, -0.3])
-    # At 0.55 the last image is predicted 0 all the same, but not confidently: the mean for class 0 is 0.6.
-    of_zero[5] = 0.55
-    assert evaluation.suspect_labels(labels, np.stack([of_zero, 1 - of_zero], axis=1))["index"].tolist() == [2]
-
-
-def test_flipped_labels_are_found():
-    rng = np.random.default_rng(0)
-    labels = np.arange(1000) % 10
-    logits = rng.normal(size=(1000, 10))
-    logits[np.arange(1000), labels] += 6
-    flipped = rng.choice(1000, 30, replace=False)
-    given = labels.copy()
-    given[flipped] = (given[flipped] + 1 + rng.integers(0, 9, 30)) % 10
-    suspects = evaluation.suspect_labels(given, special.softmax(logits, axis=1))["index"]
-    # Those are missed whose true class is less probable than it is on average: fewer than half.
-    assert len(set(flipped) & set(suspects)) >= 20
-    assert len(set(suspects) - set(flipped)) <= 2
-
-
-def test_no_label_of_a_perfect_classifier_is_suspect():
-    labels = np.arange(30) % 3  # seven of ten classes have no image
-    assert evaluation.suspect_labels(labels, one_hot(labels)).empty
-    with pytest.raises(ValueError, match="All labels are 4"):
-        evaluation.suspect_labels(np.full(5, 4), np.full((5, 10), 0.1))
 
 
 # -------------------------------------------------------------------------------------------------------- any outputs
@@ -626,3 +502,47 @@ def test_every_kind_of_output_becomes_probabilities(noisy):
 def test_broken_outputs_are_refused(outputs, message):
     with pytest.raises(ValueError, match=message):
         evaluation.as_probabilities(outputs)
+
+
+# ----------------------------------------------------------------------------------------------- files not to be opened
+
+
+def archive(path, announced=None, compression=zipfile.ZIP_DEFLATED):
+    """50 MB of zeros in a small file; `announced` is written as their size in the directory of the file."""
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("config.json", bytes(50_000_000))
+    if announced:
+        content = bytearray(path.read_bytes())
+        directory = content.rindex(b"PK\x01\x02")
+        content[directory + 24 : directory + 28] = announced.to_bytes(4, "little")
+        path.write_bytes(content)
+    return path
+
+
+def refused(path, message):
+    """Refused with one line, within a second and without unpacking anything."""
+    tracemalloc.start()
+    begin = time.perf_counter()
+    with pytest.raises(ValueError, match=message) as error:
+        evaluation.load_classifier(path)
+    seconds = time.perf_counter() - begin
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 1 and peak < 10e6
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    refused(archive(tmp_path / "bomb.keras", announced=4_000_000_000), r"bomb.keras may unpack to 4.0 GB")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_file_that_conceals_what_it_unpacks_to_is_refused(tmp_path, monkeypatch, compression):
+    monkeypatch.setattr(evaluation, "LARGEST_MODEL", 30_000_000)
+    refused(archive(tmp_path / "bomb.keras", announced=1_000, compression=compression), "bomb.keras may unpack to")
+
+
+def test_a_file_with_a_broken_directory_is_refused(tmp_path):
+    path = archive(tmp_path / "broken.keras")
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x09\x09"))
+    refused(path, "broken.keras is not a whole .keras or .h5 file")

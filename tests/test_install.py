@@ -10,20 +10,21 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "install_requirements.py"
-LOCKS = ("requirements.txt", "requirements-dev.txt")
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+STAMP = "fashion-mnist-installed.json"
 
 
 @pytest.fixture
 def script(monkeypatch):
     """The script as a module, outside Colab whatever runs the tests."""
-    for name in ("COLAB_RELEASE_TAG", "COLAB_GPU"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     spec = importlib.util.spec_from_file_location("install_requirements", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -53,7 +54,11 @@ class TestLocks:
 
     def test_dev_lock_holds_the_base_lock(self):
         base, dev = map(locked, LOCKS)
-        assert base.items() <= dev.items()
+        for key, text in base.items():
+            # What the tests need on every system may be needed on some only without them.
+            wider = dev.get(key) or dev.get(key.split(" ;")[0], "")
+            hashes, others = (re.findall(r"--hash=\S+", each) for each in (text, wider))
+            assert hashes == others, key
 
     @pytest.mark.parametrize("lock", LOCKS)
     def test_holds_setuptools_for_the_editable_install(self, lock):
@@ -66,12 +71,20 @@ class TestLocks:
     def test_holds_every_requirement_of_pyproject(self):
         tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        extras = project["optional-dependencies"]
         for lock, requirements in (
-            ("requirements.txt", project["dependencies"]),
-            ("requirements-dev.txt", project["dependencies"] + project["optional-dependencies"]["test"]),
+            (LOCKS[0], project["dependencies"]),
+            (LOCKS[1], project["dependencies"] + extras["test"] + extras["app"]),
         ):
             names = {key.split("==")[0] for key in locked(lock)}
-            assert {re.split(r"[\[>]", requirement)[0] for requirement in requirements} <= names
+            assert {re.split(r"[\[<>]", requirement)[0] for requirement in requirements} <= names
+
+
+def test_requirements_for_people_are_those_of_pyproject():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [*project["dependencies"], "-e ."]
 
 
 class TestPythonVersion:
@@ -82,47 +95,43 @@ class TestPythonVersion:
 
     @pytest.mark.parametrize("version", [(3, 10, 0), (3, 11, 7), (3, 13, 9)])
     def test_supported(self, script, version):
-        assert script.refusal(version) is None
+        script.check_python(version)
 
     @pytest.mark.parametrize(
-        ("version", "bits"), [((2, 7, 18), 64), ((3, 9, 18), 64), ((3, 14, 0), 64), ((3, 12, 1), 32)]
+        ("version", "is_64_bit", "named"),
+        [((3, 9, 18), True, "3.9.18"), ((3, 14, 0), True, "3.14.0"), ((3, 12, 1), False, "32-bit 3.12.1")],
     )
-    def test_unsupported(self, script, version, bits):
-        message = script.refusal(version, bits)
-        assert f"64-bit Python 3.10 to 3.13; this is a {bits}-bit Python {'.'.join(map(str, version))}" in message
+    def test_unsupported(self, script, version, is_64_bit, named):
+        with pytest.raises(script.Failure, match=rf"64-bit Python 3.10 to 3.13; this is {re.escape(named)} \("):
+            script.check_python(version, is_64_bit)
 
-    def test_names_a_suitable_python_of_this_machine(self, script, monkeypatch):
-        monkeypatch.setattr(script, "runs", lambda command: "3.12" in command[-1])
-        assert " ".join([*script.launcher("3.12"), "install_requirements.py"]) in script.refusal((3, 9, 1))
+    def test_names_a_suitable_python_of_this_machine(self, script, monkeypatch, tmp_path):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(script.Failure, match=r"Install Python 3\.12"):
+            script.check_python((3, 9, 1))
+        for name in ("python3.12", "python3.11"):
+            (tmp_path / name).write_text("#!/bin/sh\n", encoding="utf-8")
+            (tmp_path / name).chmod(0o755)
+        with pytest.raises(script.Failure, match=r"Run it with .*python3\.12"):
+            script.check_python((3, 9, 1))
 
-    def test_says_what_to_install_where_no_python_will_do(self, script, monkeypatch):
-        monkeypatch.setattr(script, "runs", lambda command: False)
-        assert "Install Python 3.12" in script.refusal((3, 9, 1))
-
-    def test_runs_tries_the_command(self, script):
-        assert script.runs([sys.executable])
-        assert not script.runs(["python-that-is-nowhere"])
-
-    def test_parses_on_old_pythons(self):
-        source = SCRIPT.read_text(encoding="ascii")
-        ast.parse(source, feature_version=(3, 4))
-        assert "from __future__ import print_function" in source
+    def test_old_pythons_can_read_the_refusal(self):
+        ast.parse(SCRIPT.read_text(encoding="ascii"), feature_version=(3, 7))
 
     def test_unsupported_interpreters_for_real(self):
-        named = filter(None, map(shutil.which, ["python2.7", "python3.6", "python3.8", "python3.9", "python3.14"]))
         pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-        candidates = [*named, *map(str, pyenv.glob("*/bin/python"))]
-        ask = "import sys; sys.exit((3, 10) <= sys.version_info[:2] <= (3, 13))"
-        tried = [
-            python for python in candidates if subprocess.run([python, "-c", ask], capture_output=True).returncode == 0
-        ]
+        candidates = [f"python3.{minor}" for minor in (7, 8, 9, 14)] + list(map(str, pyenv.glob("3.*/bin/python")))
+        ask = "import sys; sys.exit(sys.version_info < (3, 7) or (3, 10) <= sys.version_info[:2] <= (3, 13))"
+        tried = []
+        for python in filter(shutil.which, candidates):
+            if subprocess.run([python, "-c", ask], capture_output=True).returncode == 0:
+                done = subprocess.run([python, SCRIPT], capture_output=True, text=True)
+                assert done.returncode == 1, python
+                assert "needs a 64-bit Python 3.10 to 3.13; this is 3." in done.stderr, python
+                assert "Traceback" not in done.stderr, python
+                tried.append(python)
         if not tried:
             pytest.skip("every Python of this machine is supported")
-        for python in tried:
-            done = subprocess.run([python, SCRIPT], capture_output=True, text=True)
-            assert done.returncode == 1, python
-            assert done.stderr.startswith("This project needs a 64-bit Python 3.10 to 3.13"), python
-            assert "Traceback" not in done.stderr, python
 
     def test_unsupported_version_ends_the_run(self):
         pretend = (
@@ -130,7 +139,7 @@ class TestPythonVersion:
         )
         done = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True)
         assert done.returncode == 1
-        assert "this is a 64-bit Python 3.9.18" in done.stderr
+        assert "this is 3.9.18" in done.stderr
 
 
 class TestTarget:
@@ -139,58 +148,52 @@ class TestTarget:
     def test_plain_python(self, script, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "prefix", str(tmp_path))
         monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
-        assert script.choose_target() == "venv"
-        assert script.choose_target(here=True) == "here"
+        assert script.choose_environment() == script.VENV
 
     def test_virtual_environment(self, script, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "prefix", str(tmp_path))
         monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "base"))
-        assert script.choose_target() == "here"
-        assert script.choose_target(venv=True) == "venv"
+        assert script.choose_environment() == tmp_path
+        assert script.choose_environment(venv=True) == script.VENV
 
-    def test_its_own_venv_is_never_remade_by_itself(self, script, monkeypatch):
-        monkeypatch.setattr(sys, "prefix", script.VENV)
-        monkeypatch.setattr(sys, "base_prefix", "elsewhere")
-        assert script.choose_target(venv=True) == "here"
-
-    @pytest.mark.parametrize(("folders", "target"), [(["conda-meta"], "here"), (["conda-meta", "condabin"], "venv")])
-    def test_conda(self, script, monkeypatch, tmp_path, folders, target):
+    @pytest.mark.parametrize(("folders", "here"), [(["conda-meta"], True), (["conda-meta", "condabin"], False)])
+    def test_conda(self, script, monkeypatch, tmp_path, folders, here):
         for folder in folders:
             (tmp_path / folder).mkdir()
         monkeypatch.setattr(sys, "prefix", str(tmp_path))
         monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
-        assert script.choose_target() == target
+        assert script.choose_environment() == (tmp_path if here else script.VENV)
 
-    def test_colab(self, script, monkeypatch):
+    def test_colab_gets_only_what_is_missing(self, script, monkeypatch, capsys):
+        wanted = ["scikit-learn>=1.4", "nowhere-to-be-found>=1", "jupyter>=1.1", 'gone>=8; extra == "test"']
         monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
-        assert script.choose_target() == "colab"
-        assert script.choose_target(here=True) == "here"
+        monkeypatch.setattr("importlib.metadata.requires", lambda name: wanted)
+        asked = []
+        monkeypatch.setattr(script, "pip", lambda python, *arguments: asked.append(arguments))
+        assert script.main([]) == 0
+        assert asked == [("--no-deps", "-e", str(ROOT)), ("nowhere-to-be-found>=1",)]
+        assert "Restart the session once" in capsys.readouterr().out
 
-    def test_colab_installs_only_what_is_missing(self, script):
-        requirements = ["scikit-learn>=1.4", "nowhere-to-be-found>=1", "jupyter>=1.1", 'gone>=8; extra == "test"']
-        assert script.missing_requirements(requirements) == ["nowhere-to-be-found>=1"]
 
+class TestWhatIsMissing:
+    def test_a_compiler_on_arm(self, script, monkeypatch, tmp_path):
+        script.check_compiler()
+        monkeypatch.setattr("platform.system", lambda: "Linux")
+        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(script.Failure, match="openTSNE has to be compiled"):
+            script.check_compiler()
+        (tmp_path / "g++").write_text("#!/bin/sh\n", encoding="utf-8")
+        (tmp_path / "g++").chmod(0o755)
+        script.check_compiler()
 
-class TestRemedy:
-    @pytest.mark.parametrize(
-        ("log", "advice"),
-        [
-            (
-                "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\nERROR: No matching distribution",
-                "not the one that was locked",
-            ),
-            (
-                "Could not fetch URL x: connection error: y\nERROR: No matching distribution found",
-                "could not be reached",
-            ),
-            ("ERROR: No matching distribution found for tensorflow", "TensorFlow is published for"),
-            ("OSError: [Errno 28] No space left on device", "disk is full"),
-            ("something else", "running this again does no harm"),
-        ],
-    )
-    def test_from_log(self, script, tmp_path, log, advice):
-        (tmp_path / "log").write_text(log, encoding="utf-8")
-        assert advice in script.remedy(tmp_path / "log")
+    def test_the_venv_module(self, script, monkeypatch, tmp_path):
+        found = importlib.util.find_spec
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ensurepip" else found(name))
+        with pytest.raises(script.Failure, match=r"sudo apt install python3\.\d+-venv"):
+            script.make_venv(tmp_path / ".venv")
+        assert not (tmp_path / ".venv").exists()
 
 
 @pytest.fixture
@@ -201,10 +204,9 @@ def project(tmp_path):
     for name in ("install_requirements.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "src" / "fashion_mnist", copy / "src" / "fashion_mnist")
-    base = entry("requirements.txt", "setuptools") + entry("requirements.txt", "packaging")
-    (copy / "requirements.txt").write_text(base, encoding="utf-8")
-    dev = base + entry("requirements-dev.txt", "iniconfig")
-    (copy / "requirements-dev.txt").write_text(dev, encoding="utf-8")
+    base = entry(LOCKS[0], "setuptools") + entry(LOCKS[0], "packaging")
+    (copy / LOCKS[0]).write_text(base, encoding="utf-8")
+    (copy / LOCKS[1]).write_text(base + entry(LOCKS[1], "iniconfig"), encoding="utf-8")
     return copy
 
 
@@ -238,20 +240,19 @@ def has(project, module):
 def test_installs_for_real(project, tmp_path):
     """Fails without the network, is made anew with it, run again without, and grown by --dev."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "0", "--require-hashes", "--no-deps"]
-    pip += ["--dest", tmp_path / "wheels", "--requirement", project / "requirements-dev.txt"]
+    pip += ["--dest", tmp_path / "wheels", "--requirement", project / LOCKS[1]]
     probe = subprocess.run(pip, capture_output=True, text=True)
     if probe.returncode != 0 and "HASHES" not in probe.stderr:
         pytest.skip(f"the package index cannot be reached: {probe.stderr.strip().splitlines()[-1]}")
 
     failed = install(project, **OFFLINE)
     assert failed.returncode == 1
-    assert "failed: installing the locked packages" in failed.stderr
-    assert "could not be reached" in failed.stderr
+    assert "If it did not reach the package index" in failed.stderr
 
     first = install(project)
     assert first.returncode == 0, first.stderr
-    assert "Removing .venv: an earlier run did not finish it" in first.stdout
-    assert str(in_venv(project, "fashion-mnist").relative_to(project)) in first.stdout
+    assert "Making" in first.stdout, "what an earlier run did not finish is made anew"
+    assert f"Next: {in_venv(project, 'fashion-mnist')} run" in first.stdout
     assert has(project, "packaging") and has(project, "fashion_mnist") and not has(project, "iniconfig")
     done = subprocess.run([in_venv(project, "fashion-mnist"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -276,15 +277,26 @@ def test_installs_for_real(project, tmp_path):
     assert "Everything is installed" in install(project, **OFFLINE).stdout  # what --dev installed includes the rest
 
 
+@pytest.mark.slow
+def test_a_wheel_holds_the_templates(project, tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--wheel-dir", tmp_path, project], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    templates = ROOT / "src" / "fashion_mnist" / "headless" / "templates"
+    assert {path.relative_to(ROOT / "src").as_posix() for path in templates.rglob("*") if path.is_file()} <= packed
+
+
 def test_hash_mismatch(project):
     """A package other than the one locked is refused."""
     wheel = project.parent / "packaging-1.0-py3-none-any.whl"
     wheel.write_bytes(b"altered")
-    (project / "requirements.txt").write_text(f"packaging==1.0 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
+    (project / LOCKS[0]).write_text(f"packaging==1.0 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
     done = install(project, **{**OFFLINE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": project.parent.as_uri()})
     assert done.returncode == 1
-    assert "not the one that was locked" in done.stderr
-    assert not (project / ".venv" / "fashion-mnist-installed.json").exists()
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert (project / ".venv" / STAMP).read_text(encoding="utf-8") == "{}", "unfinished"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a terminal's Ctrl-C cannot be sent to one process on Windows")
@@ -294,7 +306,7 @@ def test_interrupted_run_is_remade(project):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    mark = project / ".venv" / "fashion-mnist-unfinished"
+    mark = project / ".venv" / STAMP
     deadline = time.monotonic() + 30
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -302,23 +314,24 @@ def test_interrupted_run_is_remade(project):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted. Run this again" in errors
-    assert mark.exists()
+    assert mark.read_text(encoding="utf-8") == "{}"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs fcntl")
 def test_second_run_at_the_same_time_is_refused(project, script):
-    lock = project / "build" / "install.lock"
-    with script.hold_lock(str(lock)):
+    script.ROOT = project
+    with script.lock():
         done = install(project)
     assert done.returncode == 1
-    assert "another install_requirements.py is working" in done.stderr
+    assert "another install_requirements.py is at work" in done.stderr
     assert not (project / ".venv").exists()
 
 
 def test_incomplete_copy_is_named(project):
-    (project / "requirements.txt").unlink()
+    (project / LOCKS[0]).unlink()
     done = install(project, **OFFLINE)
     assert done.returncode == 1
-    assert "cannot read requirements.txt" in done.stderr
+    assert "requirements.lock cannot be read" in done.stderr
     assert not (project / ".venv").exists()
 
 
@@ -336,24 +349,39 @@ def test_make_passes_over_an_unsuitable_python3(project, tmp_path):
     assert "python3.12 install_requirements.py --venv" in done.stdout, done.stderr
 
 
-class TestVenvFault:
+class TestUseOfAnEnvironment:
+    """Whether a .venv that is there is used or made anew; nothing is installed."""
+
     @pytest.fixture
-    def venv(self, script, monkeypatch, tmp_path):
-        venv = tmp_path / ".venv"
-        venv.mkdir()
-        monkeypatch.setattr(script, "VENV", str(venv))
-        return venv
+    def made(self, script, monkeypatch, tmp_path):
+        made = []
+        monkeypatch.setattr(script, "make_venv", lambda folder: made.append(folder))
+        monkeypatch.setattr(script, "pip", lambda *arguments: None)
+        monkeypatch.setattr(script, "works", lambda python: True)
+        return made
 
-    def test_usable(self, script, venv):
-        assert script.venv_fault(sys.executable) is None
+    @pytest.mark.parametrize(
+        ("stamp", "anew"),
+        [
+            (None, False),  # made by the user
+            ({"root": str(ROOT), "requirements.lock": "older"}, False),
+            ({}, True),  # half-made
+            ({"root": "/elsewhere", "requirements.lock": "older"}, True),
+        ],
+    )
+    def test_by_its_stamp(self, script, made, tmp_path, stamp, anew):
+        if stamp is not None:
+            (tmp_path / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+        wanted = script.sources(dev=False)
+        script.install(tmp_path, wanted)
+        assert made == [tmp_path] * anew
+        assert json.loads((tmp_path / STAMP).read_text(encoding="utf-8")) == wanted
 
-    def test_python_missing(self, script, venv):
-        assert "does not start" in script.venv_fault(str(venv / "bin" / "python"))
+    def test_a_python_that_does_not_start(self, script, made, monkeypatch, tmp_path):
+        monkeypatch.setattr(script, "works", lambda python: False)
+        script.install(tmp_path, script.sources(dev=True))
+        assert made == [tmp_path]
 
-    def test_missing(self, script, venv):
-        venv.rmdir()
-        assert "missing" in script.venv_fault(sys.executable)
-
-    def test_made_for_another_folder(self, script, venv):
-        (venv / script.STAMP).write_text(json.dumps({"root": "/elsewhere"}), encoding="utf-8")
-        assert "another folder (/elsewhere)" in script.venv_fault(sys.executable)
+    def test_works_tries_the_command(self, script):
+        assert script.works(sys.executable)
+        assert not script.works("python-that-is-nowhere")

@@ -1,229 +1,300 @@
-"""study.py: runs, records, reports. Notebooks here are tiny, but kernels, papermill and files are the real ones."""
+"""study.py: a run inside a notebook. Networks and data are tiny; files, trainings and what they leave are real."""
 
 import dataclasses
 import json
-import os
-import re
-import signal
-import subprocess
+import shutil
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import garments
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import Patch
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
-from fashion_mnist import data, models, study, training
+from fashion_mnist import data, files, models, profiles, records, study, training
+from fashion_mnist.augment import Augmentation
 
-PARAMETERS = """\
-PROFILE = "quick"  # "smoke", "quick" or "full"
-SEED = 0
-DATA = None  # path to the data set; None searches $FASHION_MNIST_DATA, Data/, data.zip, the official mirrors"""
-posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and shells")
+TINY = {"hidden": (8,)}
+RECIPE = training.Recipe(epochs=2, batch_size=32)
+LEFT = ("models/mlp_seed0.json", "models/mlp_seed0.safetensors", "results/predictions/mlp_seed0.npz")
 
 
-def write_idx(folder, train=120, test=40):
-    """A data set of noise in the official file format; `data.load` takes it as unverified."""
+def write_idx(folder, seed):
+    """A data set in the official file format; `data.load` takes it as unverified, 100 + 20 + 40 images."""
     folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for prefix, count in (("train", train), ("t10k", test)):
-        pixels = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+    for prefix, count in (("train", 120), ("t10k", 40)):
+        images, labels = garments(count, seed)
+        for kind, array in (("images-idx3", images[..., 0]), ("labels-idx1", labels.astype(np.uint8))):
             header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
             (folder / f"{prefix}-{kind}-ubyte").write_bytes(header + array.tobytes())
     return folder
 
 
-@pytest.fixture(scope="session")
-def noise(tmp_path_factory):
-    return write_idx(tmp_path_factory.mktemp("noise") / "idx")
+@pytest.fixture(scope="module")
+def idx(tmp_path_factory):
+    return write_idx(tmp_path_factory.mktemp("data") / "idx", 0)
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch, noise):
-    """An empty checkout with the noise for data."""
-    root = (tmp_path / "checkout").resolve()
-    (root / "notebooks").mkdir(parents=True)
-    monkeypatch.setenv("FASHION_MNIST_ROOT", str(root))
-    monkeypatch.setenv("FASHION_MNIST_DATA", str(noise))
+def checkout(tmp_path, monkeypatch, idx):
+    """An empty checkout with tiny data, which is not the official one."""
+    root = tmp_path.resolve() / "checkout"
+    root.mkdir()
+    for name, value in {"ROOT": root, "DATA": idx}.items():
+        monkeypatch.setenv(f"FASHION_MNIST_{name}", str(value))
+    for name in ("RUN", "STAGE", "FRESH", "REDRAW"):
+        monkeypatch.delenv(f"FASHION_MNIST_{name}", raising=False)
     return root
 
 
-def write_notebook(root, name, *sources, title="A title\n\nWhat it answers."):
-    cells = [new_markdown_cell(f"# {title}", id="title")]
-    cells.append(new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}))
-    cells += [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(sources)]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = root / "notebooks" / f"{name}.ipynb"
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
-    return path
+def make_official(monkeypatch):
+    """Have the tiny data pass for the official."""
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda place=None: dataclasses.replace(load(place), kind="official"))
 
 
-def a_dataset(kind="unverified", fingerprint="0123456789abcdef"):
-    images, labels = np.zeros((20, 28, 28, 1), np.uint8), np.arange(20) % 10
-    return data.Dataset(images, labels, images, labels, images, labels, "arrays of a test", kind, fingerprint)
+def trained(run, **changes):
+    """Have a run train the network of these tests, or read it."""
+    settings = {"architecture": "mlp", "recipe": RECIPE, "name": "mlp_seed0", "kind": "MLP", "arguments": TINY}
+    return run.train(**{**settings, **changes})
+
+
+def measured(run, of=(), scale=1):
+    """Have a run measure something, or read it; also what it was measured from."""
+    calls = []
+
+    def make():
+        calls.append(1)
+        return {"n": np.arange(3) * scale, "word": ["a", "b", "c"]}
+
+    return run.keep("counts", make, of), len(calls)
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory, idx):
+    """Folders to copy: what a smoke run left, and what the full study left."""
+    places = {}
+    for profile in ("smoke", "full"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FASHION_MNIST_DATA", str(idx))
+            make_official(patch)
+            places[profile] = tmp_path_factory.mktemp(profile).resolve()
+            run = study.start("01_test", profile, root=places[profile])
+            network = trained(run)
+            measured(run, [network])
+            run.save_result({"accuracy": network.card["scores"]["test"]["accuracy"]}, summary="As it was.")
+    return places
+
+
+@pytest.fixture
+def smoke(checkout, once, monkeypatch):
+    """The checkout after a smoke run."""
+    make_official(monkeypatch)
+    return shutil.copytree(once["smoke"], checkout, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def shipped(checkout, once, monkeypatch):
+    """The checkout with what the full study left; the tiny data passes for the official."""
+    make_official(monkeypatch)
+    return shutil.copytree(once["full"], checkout, dirs_exist_ok=True)
+
+
+def relative(folder):
+    """Files below a folder, but for what is measured, which is kept aside until its run has ended well."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and "measured" not in path.parts)
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def card(root):
+    return json.loads((root / LEFT[0]).read_text())
 
 
 def a_study(root, kind="unverified", profile="quick"):
+    images, labels = np.zeros((20, 28, 28, 1), np.uint8), np.arange(20) % 10
+    arrays = data.Dataset(*[images, labels] * 3, "arrays of a test", kind, "0123456789abcdef")
     banner = "SAMPLE DATA: generated images, not Fashion-MNIST" if kind == "sample" else None
-    out = study.output_folder(profile, kind, root)
-    return study.Study("01_test", study.PROFILES[profile], 0, a_dataset(kind), root, out, banner)
+    return study.Study("01_test", profiles.named(profile), 0, arrays, root, root, banner=banner)
 
 
-# ------------------------------------------------------------------------------------- models that are trained once
+# --- how a run starts ------------------------------------------------------------------------------------------------
 
 
-TINY = {"hidden": (8,), "dropout": 0.0}
+def test_start_says_what_is_used_and_where_results_go(checkout, capsys):
+    run = study.start("01_test", "smoke", seed=3)
+    printed = capsys.readouterr().out
+    assert run.data.kind == "unverified" and run.data.fingerprint in printed
+    assert "Profile smoke, seed 3" in printed and "build/smoke/" in printed
+    assert str(checkout) not in printed
+    assert [len(labels) for _, labels in run.data.splits().values()] == [100, 20, 40], "fewer than the budget: all"
 
 
-def test_a_model_is_trained_once_and_then_loaded(checkout, capsys):
-    recipe = training.Recipe(epochs=2, batch_size=32)
-    first = study.start("01_test", "smoke").train("mlp", recipe, arguments=TINY)
+def test_start_cuts_the_data_down_to_the_budget(tmp_path, real_data):
+    run = study.start("01_test", "smoke", place=real_data, root=tmp_path)
+    sizes = [len(labels) for _, labels in run.data.splits().values()]
+    assert sizes == [run.profile.train_images, run.profile.validation_images, run.profile.test_images]
+
+
+def test_unknown_profile_names_the_choices(checkout):
+    with pytest.raises(ValueError, match=r"'fast'.*smoke, quick, full"):
+        study.start("01_test", "fast")
+
+
+@pytest.mark.parametrize(
+    ("profile", "official", "folder"),
+    [
+        ("full", True, "."),
+        ("full", False, "build/full"),
+        ("quick", True, "build/quick"),
+        ("smoke", True, "build/smoke"),
+    ],
+)
+def test_only_full_on_official_data_writes_to_the_checkout(checkout, monkeypatch, profile, official, folder):
+    if official:
+        make_official(monkeypatch)
+    run = study.start("01_test", profile)
+    run.save_figure(Figure(), "empty")
+    measured(run)
+    run.save_result({"n": 1})
+    written = ["images/empty.png", "results/01_test.json", "results/arrays/01_test.npz"]
+    assert relative(checkout) == sorted((checkout / folder / name).relative_to(checkout).as_posix() for name in written)
+    assert run.out == checkout / folder
+
+
+def test_the_runner_collects_what_a_notebook_makes_in_a_folder_of_its_own(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_STAGE", str(tmp_path / "stage"))
+    run = study.start("01_test", "smoke")
+    trained(run)
+    run.save_figure(Figure(), "empty")
+    measured(run)
+    run.save_result({"n": 1})
+    collected = ["images/empty.png", "results/01_test.json", "results/arrays/01_test.npz"]
+    assert relative(tmp_path / "stage") == collected
+    assert relative(checkout / "build" / "smoke") == sorted(LEFT), "networks are kept at once"
+
+
+# --- networks that are trained once ----------------------------------------------------------------------------------
+
+
+def test_a_network_is_trained_once_and_then_read(checkout, capsys):
+    first = trained(study.start("01_test", "smoke"))
+    assert first.card["arguments"] == {"hidden": [8], "dropout": 0.2}
+    assert first.card["data"]["images"] == 100 and first.card["profile"] == "smoke"
     run = study.start("01_test", "smoke")
     capsys.readouterr()
-    again = run.train("mlp", recipe, arguments=TINY)
-    assert "mlp_seed0: loaded" in capsys.readouterr().out
+    again = trained(run, arguments={**TINY, "dropout": 0.2})  # a default spelled out is the same network
+    assert "mlp_seed0: trained before" in capsys.readouterr().out
     assert again.card == first.card
-    assert again.card["epochs"] == 2 and again.card["parameters"] == 784 * 8 + 8 + 8 * 10 + 10
     for one, other in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
-        assert np.array_equal(one, other)
-    record = json.loads(run.save_result({"n": 1}).read_text())
-    assert record["seconds"] >= again.card["seconds"], "a record says what everything takes from nothing"
-    assert not list((checkout / "build" / "checkpoints").rglob("*.npz"))
-    assert sorted(path.name for path in run.models.iterdir()) == ["mlp_seed0.json", "mlp_seed0.keras"]
+        np.testing.assert_array_equal(one, other)
+    for split, answers in first.predictions.items():
+        np.testing.assert_array_equal(again.predictions[split], answers)
+    run.save_result({"n": 1})
+    seconds = records.read("01_test", run.out)["seconds"]
+    assert seconds >= again.card["seconds"], "a record says what everything takes from nothing"
+    assert relative(checkout / "build") == ["smoke/" + name for name in sorted([*LEFT, "results/01_test.json"])]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"recipe": training.Recipe(epochs=1, batch_size=16)},
-        {"arguments": {"hidden": (9,), "dropout": 0.0}},
-        {"seed": 1, "name": "mlp_seed0"},
+        {"recipe": RECIPE.replace(batch_size=16)},
+        {"arguments": {"hidden": (9,)}},
+        {"seed": 1},
     ],
 )
-def test_another_recipe_network_or_seed_is_another_training(checkout, capsys, change):
+def test_another_recipe_network_or_seed_is_another_training(smoke, capsys, change):
     run = study.start("01_test", "smoke")
-    settings = {"recipe": training.Recipe(epochs=1, batch_size=32), "arguments": TINY}
-    run.train("mlp", **settings)
-    capsys.readouterr()
-    card = run.train("mlp", **{**settings, **change}).card
-    assert "loaded" not in capsys.readouterr().out
-    assert json.loads((run.models / "mlp_seed0.json").read_text()) == card
+    before = card(run.out)
+    network = trained(run, **change)
+    assert "mlp_seed0: 2 epochs in" in capsys.readouterr().out
+    assert network.card == card(run.out) and records.differences(before, network.card)
+    trained(study.start("01_test", "smoke"), **change)
+    assert "mlp_seed0: trained before" in capsys.readouterr().out
 
 
-def test_seeds_are_trained_one_after_another(checkout, monkeypatch):
+def test_a_setting_that_came_after_a_card_is_its_default_there(smoke, capsys):
+    path = smoke / "build" / "smoke" / LEFT[0]
+    older = json.loads(path.read_text())
+    for place, setting in ((older["recipe"], "averaging"), (older["recipe"]["augmentation"], "erased")):
+        del place[setting]
+    del older["arguments"]["dropout"]
+    path.write_text(json.dumps(older))
+    trained(study.start("01_test", "smoke"))
+    assert "mlp_seed0: trained before" in capsys.readouterr().out
+    trained(study.start("01_test", "smoke"), recipe=RECIPE.replace(keep="last", averaging=0.9))
+    assert "mlp_seed0: 2 epochs in" in capsys.readouterr().out
+
+
+def test_other_data_or_another_version_is_another_training(smoke, tmp_path, monkeypatch):
+    before = card(smoke / "build" / "smoke")
+    other = trained(study.start("01_test", "smoke", place=write_idx(tmp_path / "other", 1))).card
+    assert other["data"]["fingerprint"] != before["data"]["fingerprint"]
+    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)
+    assert trained(study.start("01_test", "smoke", place=tmp_path / "other")).card["version"] == before["version"] + 1
+
+
+def test_a_run_that_begins_anew_trains_again_what_was_trained_before_it(smoke, monkeypatch, capsys):
+    made = card(smoke / "build" / "smoke")["created"]
+    monkeypatch.setenv("FASHION_MNIST_FRESH", made)
+    trained(study.start("01_test", "smoke"))
+    assert "trained before" in capsys.readouterr().out
+    monkeypatch.setenv("FASHION_MNIST_FRESH", "9999-01-01T00:00:00+00:00")
+    trained(study.start("01_test", "smoke"))
+    assert "mlp_seed0: 2 epochs in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_damaged_card_or_predictions_are_made_again(smoke, capsys, number):
+    file = smoke / "build" / "smoke" / LEFT[number]
+    file.write_bytes(file.read_bytes()[:-30])
+    network = trained(study.start("01_test", "smoke"))
+    printed = capsys.readouterr().out
+    assert file.name in printed and "trained again" in printed and "mlp_seed0: 2 epochs in" in printed
+    assert network.card == card(smoke / "build" / "smoke")
+
+
+def test_weights_that_were_not_kept_are_trained_where_they_are_wanted(smoke, capsys):
+    (smoke / "build" / "smoke" / LEFT[1]).unlink()
+    assert not trained(study.start("01_test", "smoke"), weights=False).has_weights
+    assert "trained before" in capsys.readouterr().out
+    assert trained(study.start("01_test", "smoke")).has_weights
+    assert "its weights are not kept, so it is trained again" in capsys.readouterr().out
+
+
+def test_seeds_are_trained_one_after_another(checkout):
     run = study.start("01_test", "smoke")
-    run.profile = dataclasses.replace(run.profile, seeds=2)
-    trained = run.train_seeds("mlp", training.Recipe(epochs=1), name="tiny", arguments=TINY, first=3)
-    assert [(one.card["name"], one.card["seed"]) for one in trained] == [("tiny_seed3", 3), ("tiny_seed4", 4)]
+    run.profile = SimpleNamespace(**{**vars(run.profile), "seeds": 2})
+    found = run.train_seeds("mlp", RECIPE, name="tiny", kind="Tiny", arguments=TINY, first=3)
+    assert [(each.name, each.card["seed"], each.has_weights) for each in found] == [
+        *(("tiny_seed3", 3, True), ("tiny_seed4", 4, False))
+    ]
+    assert {each.card["kind"] for each in run.networks().values()} == {"Tiny"}
+    assert list(run.networks()) == ["tiny_seed3", "tiny_seed4"]
 
 
-def test_the_models_of_the_profile_go_before_those_that_are_shipped(checkout):
+def test_a_published_procedure_is_repeated_with_its_own_split(checkout):
     run = study.start("01_test", "smoke")
-    with pytest.raises(FileNotFoundError, match="fashion-mnist run 02_baselines"):
-        run.trained_models()
-    (checkout / "models").mkdir()
-    for name in ("shipped.keras", "shipped.json", "without_card.keras"):
-        (checkout / "models" / name).write_text("{}")
-    assert run.trained_models() == {"shipped": checkout / "models" / "shipped.keras"}
-    run.train("mlp", training.Recipe(epochs=1), arguments=TINY)
-    assert run.trained_models() == {"mlp_seed0": run.models / "mlp_seed0.keras"}
-    assert study.read_card(run.trained_models()["mlp_seed0"])["parameters"] == 784 * 8 + 8 + 8 * 10 + 10
+    (found,) = run.train_seeds("mlp", RECIPE, name="theirs", arguments=TINY, held_out=0.25, first=3)
+    count = len(run.data.y_train) + len(run.data.y_val)
+    of = found.card["data"]
+    assert (of["images"], of["held_out"]) == (count - count // 4, 0.25)
+    assert len(found.predictions["validation"]) == count // 4
+    again = run.train("mlp", RECIPE, name="theirs_seed3", arguments=TINY, held_out=0.25, seed=3)
+    assert again.card == found.card, "read, not trained again"
+    assert run.train("mlp", RECIPE, name="theirs_seed3", arguments=TINY, seed=3).card["data"]["images"] != of["images"]
 
 
-def test_a_model_answers_the_same_images_once(checkout):
+def test_an_interrupted_training_goes_on(checkout):
     run = study.start("01_test", "smoke")
-    recipe = training.Recipe(epochs=1, batch_size=32)
-    for seed in (0, 1):
-        run.train("mlp", recipe, seed=seed, arguments=TINY)
-    one, other = (keras.saving.load_model(path, compile=False) for path in run.trained_models().values())
-    images = run.data.x_test
-    first = run.predict(one, images)
-    np.testing.assert_array_equal(first, training.predict(one, images))
-
-    def kept():
-        return sorted((checkout / "build" / "predictions").rglob("output.pkl"))
-
-    assert len(kept()) == 1 and run.spared == 0
-    run = study.start("01_test", "smoke")
-    again = keras.saving.load_model(run.models / "mlp_seed0.keras", compile=False)
-    np.testing.assert_array_equal(run.predict(again, images), first)
-    assert len(kept()) == 1
-    assert run.spared > 0  # the record's seconds are those of a run from nothing
-
-    # Other images, other weights, or another network with these weights is another question.
-    np.testing.assert_array_equal(run.predict(again, images[:5]).argmax(axis=1), first[:5].argmax(axis=1))
-    assert np.abs(run.predict(other, images) - first).max() > 1e-3
-    rectified = models.build("mlp", **TINY)
-    rectified.set_weights(again.get_weights())
-    rectified.layers[-1].activation = keras.activations.relu
-    assert np.abs(run.predict(rectified, images) - first).max() > 1e-3
-    assert len(kept()) == 4
-
-    for file in kept():
-        file.write_bytes(file.read_bytes()[:50])
-    np.testing.assert_array_equal(run.predict(again, images), first)
-
-
-def test_a_network_of_a_notebooks_own_goes_on_from_its_checkpoint(checkout):
-    run = study.start("01_test", "smoke")
-    train, validation = (run.data.x_train, run.data.y_train), (run.data.x_val, run.data.y_val)
-    recipe = training.Recipe(epochs=2, batch_size=32)
-
-    def fitted(recipe):
-        keras.utils.set_random_seed(0)
-        model = models.build("mlp", **TINY)
-        return run.fit("mine", model, train, validation, recipe), model.get_weights()
-
-    first, weights = fitted(recipe)
-    assert run.checkpoint("mine").is_file() and first.resumed_from == 0 and run.spared == 0
-    again, same = fitted(recipe)
-    assert again.resumed_from == 2 and run.spared == pytest.approx(first.seconds)
-    for one, other in zip(weights, same, strict=True):
-        np.testing.assert_array_equal(one, other)
-    # A budget that has changed since is no reason to stop the notebook.
-    assert fitted(recipe.replace(epochs=3))[0].resumed_from == 0
-    run.checkpoint("mine").write_bytes(b"damaged")
-    assert fitted(recipe)[0].resumed_from == 0
-
-
-def test_a_study_counts_with_all_its_time_however_often_it_is_resumed(checkout, capsys):
-    first = study.start("01_test", "smoke").tune("cnn_grid", epochs=1, trials=1)
-    run = study.start("01_test", "smoke")
-    capsys.readouterr()
-    again = run.tune("cnn_grid", epochs=1, trials=1)
-    assert "cnn_grid: 1 configurations, 1 epochs in" in capsys.readouterr().out
-    assert again.trials == first.trials and again.seconds == first.seconds
-    assert json.loads(run.save_result({"n": 1}).read_text())["seconds"] >= round(first.seconds, 1)
-
-
-@pytest.mark.parametrize("name", ["mlp_seed0.keras", "mlp_seed0.json"])
-def test_a_damaged_model_or_card_is_made_again(checkout, capsys, name):
-    run = study.start("01_test", "smoke")
-    recipe = training.Recipe(epochs=1, batch_size=32)
-    run.train("mlp", recipe, arguments=TINY)
-    file = run.models / name
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    run.train("mlp", recipe, arguments=TINY)
-    assert "mlp_seed0.keras or its card is damaged" in capsys.readouterr().out
-    run.train("mlp", recipe, arguments=TINY)
-    assert "mlp_seed0: loaded" in capsys.readouterr().out
-
-
-def test_an_interrupted_training_goes_on_and_a_foreign_checkpoint_does_not_matter(checkout, capsys):
-    run = study.start("01_test", "smoke")
-    recipe = training.Recipe(epochs=3, batch_size=32)
-    checkpoint = checkout / "build" / "checkpoints" / "smoke" / "mlp_seed0.npz"
     arrays = (run.data.x_train, run.data.y_train), (run.data.x_val, run.data.y_val)
+    recipe, checkpoint = RECIPE.replace(epochs=3), run.checkpoint("mlp_seed0")
 
     class Interrupted(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -234,87 +305,291 @@ def test_an_interrupted_training_goes_on_and_a_foreign_checkpoint_does_not_matte
     model = models.build("mlp", **TINY)
     with pytest.raises(KeyboardInterrupt):
         training.fit(model, *arrays, recipe, seed=0, checkpoint=checkpoint, callbacks=[Interrupted()])
-    before = dict(np.load(checkpoint))
-    card = run.train("mlp", recipe, arguments=TINY).card
-    assert card["history"]["loss"][:2] == json.loads(str(before["about"]))["history"]["loss"]
-    assert card["epochs"] == 3
-
-    np.savez(checkpoint, **before)  # of three epochs, where two are wanted
-    card = run.train("mlp", recipe.replace(epochs=2), arguments=TINY).card
-    assert card["epochs"] == 2
+    about = json.loads(str(np.load(checkpoint)["about"]))
+    history = trained(run, recipe=recipe).card["history"]
+    assert history["loss"][:2] == about["history"]["loss"] and len(history["loss"]) == 3
+    assert history["seconds"][:2] == about["history"]["seconds"]
+    assert not checkpoint.exists()
 
 
-# ------------------------------------------------------------------------------------------- where a run writes
+def test_a_network_of_a_notebooks_own_goes_on_from_its_checkpoint(checkout):
+    run = study.start("01_test", "smoke")
+    train, validation = (run.data.x_train, run.data.y_train), (run.data.x_val, run.data.y_val)
+
+    def fitted(recipe):
+        keras.utils.set_random_seed(0)
+        model = models.build("mlp", **TINY)
+        return run.fit("mine", model, train, validation, recipe), model.get_weights()
+
+    first, weights = fitted(RECIPE)
+    assert run.checkpoint("mine").is_file() and first.resumed_from == 0 and run.spared == 0
+    again, same = fitted(RECIPE)
+    assert again.resumed_from == 2 and run.spared == pytest.approx(first.seconds)
+    for one, other in zip(weights, same, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # A budget that has changed since is no reason to stop the notebook, and neither is a damaged file.
+    run.checkpoint("mine").write_bytes(run.checkpoint("mine").read_bytes()[:-100])
+    assert fitted(RECIPE.replace(epochs=1))[0].resumed_from == 0
+    assert fitted(RECIPE)[0].resumed_from == 0
 
 
-@pytest.mark.parametrize(
-    ("profile", "kind", "folder"),
-    [
-        ("full", "official", "."),
-        ("full", "unverified", "build/full"),
-        ("full", "sample", "build/full"),
-        ("quick", "official", "build/quick"),
-        ("smoke", "official", "build/smoke"),
-    ],
-)
-def test_only_full_on_official_data_writes_to_the_checkout(tmp_path, profile, kind, folder):
-    assert study.output_folder(profile, kind, tmp_path) == tmp_path / folder
-    run = a_study(tmp_path, kind, profile)
-    assert run.save_result({"n": 1}).parent == tmp_path / folder / "results"
-    assert run.save_figure(Figure(), "empty").parent == tmp_path / folder / "images"
-    assert run.models == tmp_path / folder / "models"
+# --- the full study --------------------------------------------------------------------------------------------------
 
 
-def test_start_loads_the_budget_of_the_profile_and_says_what_is_used(checkout, capsys):
-    run = study.start("01_test", "smoke", seed=3)
-    printed = capsys.readouterr().out
-    assert run.data.kind == "unverified"
-    assert run.data.fingerprint in printed
-    assert "Profile smoke, seed 3" in printed
-    assert "build/smoke/" in printed
-    assert str(checkout) not in printed
-    assert run.out == checkout / "build" / "smoke"
-    assert len(run.data.y_train) == 100, "fewer images than the budget: all of them"
-    assert len(run.data.y_test) == 40
+def test_full_sets_a_network_of_a_lower_version_aside_with_all_that_belongs_to_it(shipped, monkeypatch):
+    before = {name: (shipped / name).read_bytes() for name in LEFT}
+    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)
+    assert trained(study.start("01_test", "full")).card["version"] == training.VERSION
+    aside = shipped / "build" / "replaced"
+    assert {name: (aside / name).read_bytes() for name in relative(aside)} == before
+    assert card(shipped)["version"] == training.VERSION
 
 
-def test_start_cuts_the_data_down_to_the_budget(tmp_path, real_data):
-    run = study.start("01_test", "smoke", data=real_data, root=tmp_path)
-    sizes = [len(labels) for _, labels in run.data.splits().values()]
-    assert sizes == [run.profile.train_images, run.profile.validation_images, run.profile.test_images]
+def test_full_refuses_to_replace_another_training(shipped, monkeypatch):
+    run, before = study.start("01_test", "full"), relative(shipped)
+    with pytest.raises(study.StudyError, match=r"mlp_seed0\.json is .* 01_test asks for \(recipe epochs: 2, not 1\)"):
+        trained(run, recipe=RECIPE.replace(epochs=1))
+    with pytest.raises(study.StudyError, match=r"\(seed: 0, not 1\)\. Delete it .* or give .* another name"):
+        trained(run, seed=1)
+    monkeypatch.setattr(training, "VERSION", 0)
+    with pytest.raises(study.StudyError, match=r"\(version: \d, not 0\)"):
+        trained(run)
+    assert relative(shipped) == before
 
 
-def test_unknown_profile_names_the_choices(checkout):
-    with pytest.raises(ValueError, match=r"'fast'.*smoke, quick, full"):
-        study.start("01_test", "fast")
+def test_full_does_not_train_again_what_is_only_damaged(shipped):
+    (shipped / LEFT[0]).write_text("<<<<<<< ours")
+    with pytest.raises(records.RecordError, match=r"mlp_seed0\.json is not JSON .*restore it"):
+        trained(study.start("01_test", "full"))
 
 
-# ----------------------------------------------------------------------------------------------- figures, records
+def test_full_that_begins_anew_sets_the_former_study_aside(shipped, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_FRESH", "9999-01-01T00:00:00+00:00")
+    trained(study.start("01_test", "full"), recipe=RECIPE.replace(epochs=1))
+    assert card(shipped)["epochs"] == 1 and card(shipped / "build" / "replaced")["epochs"] == 2
 
 
-def test_the_same_figure_gives_the_same_bytes(tmp_path):
-    run = a_study(tmp_path)
+def test_full_drawn_again_trains_nothing_and_keeps_what_was_measured(shipped, monkeypatch, capsys):
+    before = records.read("01_test", shipped)
+    monkeypatch.setenv("FASHION_MNIST_REDRAW", "1")
+    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)
+    run = study.start("01_test", "full")
+    network = trained(run)
+    assert "answers 40 test images as it did" in capsys.readouterr().out
+    assert measured(run, [network])[1] == 0
+    run.save_figure(Figure(), "empty")
+    run.save_result({"n": 1}, summary="Drawn again.")
+    after = records.read("01_test", shipped)
+    assert after["summary"] == "Drawn again." and after["profile"] == "full"
+    assert {key for key in after if after[key] != before[key]} <= {"headline", "summary", "modules", "reads"}
+    assert relative(shipped / "build") == [] and (shipped / "images" / "empty.png").is_file()
+    for name in ("01_test", "02_new"):
+        with pytest.raises(study.StudyError, match="This run trains nothing"):
+            trained(study.start(name, "full"), name="another")
+
+
+# --- quick on the official data shows what the full study left -------------------------------------------------------
+
+
+def test_quick_shows_the_networks_of_the_full_study_and_checks_them(shipped, capsys, monkeypatch):
+    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)  # an older training is still what the study has
+    before = relative(shipped)
+    run = study.start("01_test", "quick")
+    assert "What the full study left is shown" in capsys.readouterr().out
+    network = trained(run)
+    assert "mlp_seed0: of the full study; answers 40 test images as it did then" in capsys.readouterr().out
+    assert network.card == card(shipped) and list(run.networks()) == ["mlp_seed0"]
+    assert run.profile.seeds == 3 and len(run.data.y_train) == 100, "the budgets are those of the full study"
+    assert relative(shipped) == before
+
+
+def test_quick_refuses_a_network_that_answers_otherwise(shipped):
+    other = models.load(shipped / LEFT[0])
+    other.layers[-1].kernel.assign(-other.layers[-1].kernel)
+    models.save(other, shipped / LEFT[1])
+    with pytest.raises(study.StudyError, match="mlp_seed0 does not answer as it did in the full study"):
+        trained(study.start("01_test", "quick"))
+
+
+def test_quick_refuses_a_network_that_the_full_study_has_not(shipped):
+    run = study.start("01_test", "quick")
+    with pytest.raises(study.StudyError, match=r"there is no other\.json.*`fashion-mnist run 01_test --profile full`"):
+        trained(run, name="other")
+    with pytest.raises(study.StudyError, match=r"as asked: recipe epochs: 2, not 1\..*`fashion-mnist run 01_test"):
+        trained(run, recipe=RECIPE.replace(epochs=1))
+    (shipped / LEFT[0]).write_text("half a ca")
+    with pytest.raises(records.RecordError, match=r"mlp_seed0\.json is not JSON"):
+        trained(run)
+
+
+def test_the_record_of_what_is_shown_keeps_the_time_and_the_machine_of_the_measurement(shipped):
+    path = shipped / "results" / "01_test.json"
+    before = records.read("01_test", shipped) | {"seconds": 12345.6, "machine": {"cpu": "of the study"}}
+    files.write_json(path, before)
+    study.start("01_test", "quick").save_result({"accuracy": 0.5})
+    after = records.read("01_test", shipped / "build" / "quick")
+    for key in ("created", "seconds", "machine", "versions", "git", "data", "seed"):
+        assert after[key] == before[key]
+    assert after["profile"] == "quick" and after["headline"] == {"accuracy": 0.5}
+    assert records.read("01_test", shipped) == before
+
+
+@pytest.mark.parametrize(("name", "seed"), [("01_test", 1), ("02_mine", 0)])
+def test_quick_trains_where_the_full_study_has_no_such_run(shipped, name, seed):
+    run = study.start(name, "quick", seed=seed)
+    assert not run.replays and run.profile.seeds == 1
+    assert run.networks() == {}, "nothing of the full study is taken for this run's own"
+
+
+def test_a_training_before_the_readers_eyes_stands_beside_the_record(shipped):
+    recipe = RECIPE.replace(augmentation=Augmentation(flip=True, shift=2), schedule="plateau")
+    run = study.start("01_test", "full")
+    network = trained(run, name="augmented", recipe=recipe)
+    assert run.live(network) == "This run trained the networks above itself."
+    before = relative(shipped)
+    run = study.start("01_test", "quick")
+    sentence = run.live(trained(run, name="augmented", recipe=recipe), images=50)
+    assert "for one epoch on 50 images, MLP has" in sentence
+    assert f"after 2 epochs on 100 images, {network.validation_accuracy:.1%} of all" in sentence
+    assert relative(shipped) == before
+
+
+# --- measurements that are made once ---------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_made_once_and_read_equal(checkout):
+    frame = pd.DataFrame({"seconds": [0.1, 0.2], "class": ["Bag", "Coat"], "right": [True, False]})
+    run = study.start("01_test", "smoke")
+    first = run.keep("table", lambda: frame)
+    assert measured(run)[1] == 1
+    run = study.start("01_test", "smoke")
+    again, (counts, calls) = run.keep("table", lambda: pytest.fail("made again")), measured(run)
+    assert list(first) == list(again) == ["seconds", "class", "right"]
+    for column, values in again.items():
+        assert values.tolist() == first[column].tolist() == frame[column].tolist()
+    assert calls == 0 and counts["n"].tolist() == [0, 1, 2] and counts["word"].tolist() == ["a", "b", "c"]
+
+
+def test_what_is_kept_is_made_anew_when_what_it_depends_on_changes(smoke, monkeypatch):
+    network = trained(study.start("01_test", "smoke"))
+    assert measured(study.start("01_test", "smoke"), [network])[1] == 0
+    counts, calls = measured(study.start("01_test", "smoke"), [network, 5], scale=2)
+    assert calls == 1 and counts["n"].tolist() == [0, 2, 4]
+    assert measured(study.start("01_test", "smoke"), [network, 5])[0]["n"].tolist() == [0, 2, 4]
+    other = trained(study.start("01_test", "smoke"), seed=1)
+    assert measured(study.start("01_test", "smoke"), [other, 5])[1] == 1
+    assert measured(study.start("01_test", "smoke", seed=1), [other, 5])[1] == 1
+    monkeypatch.setenv("FASHION_MNIST_FRESH", "2000-01-01T00:00:00+00:00")
+    assert measured(study.start("01_test", "smoke", seed=1), [other, 5])[1] == 1
+
+
+def test_time_that_measurements_took_counts_also_when_they_are_read(checkout):
+    measured(study.start("01_test", "smoke"))
+    path = checkout / "build" / "smoke" / "results" / "arrays" / "01_test.npz"
+    arrays = records.read_arrays(path)
+    (seconds,) = (name for name in arrays if name.endswith("seconds"))
+    records.write_arrays(path, {**arrays, seconds: np.array(1000.0)})
+    run = study.start("01_test", "smoke")
+    measured(run)
+    run.save_result({"n": 1})
+    assert records.read("01_test", run.out)["seconds"] >= 1000
+
+
+def test_quick_reads_what_the_full_study_measured_and_refuses_what_it_did_not(shipped):
+    run = study.start("01_test", "quick")
+    network = trained(run)
+    counts, calls = measured(run, [network])
+    assert calls == 0 and counts["n"].tolist() == [0, 1, 2]
+    assert relative(shipped / "build") == ["quick/results/arrays/01_test.npz"]
+    with pytest.raises(study.StudyError, match=r"no 'counts' for these.*`fashion-mnist run 01_test --profile full`"):
+        measured(run, [network, 5])
+
+
+def test_another_notebooks_record_is_shown_only_if_it_is_of_this_data_and_seed(checkout):
+    study.start("01_test", "smoke", seed=3).save_result({"n": 1})
+    assert study.start("02_test", "smoke", seed=3).record("01_test")["headline"] == {"n": 1}
+    assert study.start("02_test", "smoke").record("01_test") is None
+    assert study.start("02_test", "smoke", seed=3).record("00_none") is None
+
+
+def test_a_measurement_outlives_a_run_that_fails_in_a_later_cell(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_STAGE", str(tmp_path / "deleted"))
+    first, calls = measured(study.start("01_test", "smoke"))
+    assert calls == 1
+    monkeypatch.setenv("FASHION_MNIST_STAGE", str(tmp_path / "next"))
+    again, calls = measured(study.start("01_test", "smoke"))
+    assert calls == 0 and again["n"].tolist() == first["n"].tolist()
+    assert records.read_arrays(tmp_path / "next" / "results" / "arrays" / "01_test.npz")["counts/n"].tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
+# --- studies over configurations -------------------------------------------------------------------------------------
+
+
+def test_a_study_is_made_once_and_counts_with_all_its_time(checkout, monkeypatch, capsys):
+    make_official(monkeypatch)
+    run = study.start("01_test", "full")
+    first = run.tune("cnn_grid", "trials", epochs=1, trials=1)
+    resumed = run.tune("cnn_grid", "trials", epochs=1, trials=1)  # the notebook was interrupted before its record
+    assert resumed.trials == first.trials and resumed.seconds == first.seconds
+    run.save_result({"n": 1})
+    made = records.read("01_test", checkout)
+    assert made["tables"]["trials"] == records.plain(first.rows())
+
+    shutil.rmtree(checkout / "build")
+    for profile in ("full", "quick"):
+        run = study.start("01_test", profile)
+        capsys.readouterr()
+        assert records.plain(run.tune("cnn_grid", "trials", epochs=1, trials=1).rows()) == made["tables"]["trials"]
+        assert "cnn_grid: 1 configurations, 1 epochs in" in capsys.readouterr().out
+        run.save_result({"n": 1})
+        shown = records.read("01_test", run.out)
+        assert shown["tables"] == made["tables"] and shown["studies"] == made["studies"]
+        assert shown["seconds"] >= round(first.seconds, 1)
+    assert not (checkout / "build" / "tuning").exists(), "nothing was trained"
+    for table, epochs in (("trials", 2), ("others", 1)):
+        with pytest.raises(study.StudyError, match=rf"no study '{table}' like .*`fashion-mnist run 01_test --profile"):
+            run.tune("cnn_grid", table, epochs=epochs, trials=1)
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def figure_file(run, figure, name="a"):
+    run.save_figure(figure, name)
+    return run.out / "images" / f"{name}.png"
+
+
+def test_the_same_figure_gives_the_same_bytes_at_160_dots_an_inch(tmp_path):
     contents = []
     for _ in range(2):
-        figure = Figure()
+        figure = Figure(figsize=(4, 3))
         figure.subplots().plot([0, 1], [1, 0])
-        contents.append(run.save_figure(figure, "line").read_bytes())
+        contents.append(figure_file(a_study(tmp_path), figure).read_bytes())
     assert contents[0] == contents[1]
-    assert contents[0].startswith(b"\x89PNG")
+    with Image.open(tmp_path / "images" / "a.png") as image:
+        assert image.format == "PNG" and image.info["dpi"] == pytest.approx((160, 160), abs=0.1)
+        assert 400 < image.width < 800
 
 
-def test_a_figure_of_sample_data_carries_the_banner_once(tmp_path):
-    run, figure = a_study(tmp_path, kind="sample"), Figure()
+def test_a_figure_of_the_sample_carries_the_banner_once(checkout):
+    run, figure = study.start("01_test", "smoke", place=Path(__file__).parents[1] / "data.zip"), Figure()
     run.save_figure(figure, "a")
     run.save_figure(figure, "a")
-    assert [text.get_text() for text in figure.texts] == [run.banner]
+    assert [text.get_text() for text in figure.texts] == ["SAMPLE DATA: generated images, not Fashion-MNIST"]
+    figure = Figure()
+    study.start("01_test", "smoke").save_figure(figure, "a")
+    assert not figure.texts
 
 
 def test_the_banner_covers_no_legend(tmp_path):
     run, figure = a_study(tmp_path, kind="sample"), Figure(layout="constrained")
     figure.subplots().plot([0, 1], color="white")
     figure.legend(handles=[Patch(color="lime", label="as wide as the banner" * 3)], loc="outside lower center")
-    pixels = imread(run.save_figure(figure, "a"))[..., :3]
+    pixels = imread(figure_file(run, figure))[..., :3]
     legend = (pixels == (0, 1, 0)).all(axis=2).any(axis=1)
     banner = (pixels[..., 0] - pixels[..., 1] > 0.4).any(axis=1)
     assert legend.any()
@@ -327,427 +602,38 @@ def test_a_figure_name_is_a_plain_name(tmp_path, name):
         a_study(tmp_path).save_figure(Figure(), name)
 
 
-def test_a_record_has_the_format_of_the_design(tmp_path):
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_has_the_format_of_the_design(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_RUN", "0123abcd")
+    files.write_json(tmp_path / "results" / "02_other.json", {"n": 1})
+    records.read("02_other", tmp_path)
     run = a_study(tmp_path)
     frame = pd.DataFrame({"n": np.array([1, 2]), "share": [0.5, np.nan]}, index=pd.Index(["Bag", "Coat"], name="class"))
     headline = {"test_accuracy_mean": np.float32(0.5), "images": np.int64(7)}
-    path = run.save_result(headline, {"classes": frame, "counts": np.arange(3), "plain": pd.DataFrame({"a": [1]})})
-    record = json.loads(path.read_text(encoding="utf-8"))
+    run.save_result(headline, {"classes": frame, "counts": np.arange(3)}, summary="A **finding**.", readme={"a": "|b|"})
+    record = records.read("01_test", tmp_path)
     assert list(record) == [
-        *("name", "profile", "seed", "data", "created", "seconds", "machine", "versions", "git", "headline", "tables")
+        *("name", "profile", "seed", "data", "created", "seconds", "machine", "versions", "git", "run", "modules"),
+        *("reads", "headline", "tables", "studies", "summary", "readme"),
     ]
-    assert record["name"] == "01_test"
+    assert (record["name"], record["profile"], record["seed"], record["run"]) == ("01_test", "quick", 0, "0123abcd")
     assert record["data"] == {"source": "arrays of a test", "kind": "unverified", "fingerprint": "0123456789abcdef"}
+    assert record["created"].endswith("+00:00") and record["machine"]["cores"] >= 1 and "keras" in record["versions"]
+    assert {"fashion_mnist.study", "fashion_mnist.training"} <= set(record["modules"]) <= set(sys.modules)
+    assert list(record["reads"]) == ["results/02_other.json"]
     assert record["headline"] == {"test_accuracy_mean": 0.5, "images": 7}
     assert record["tables"] == {
         "classes": [{"class": "Bag", "n": 1, "share": 0.5}, {"class": "Coat", "n": 2, "share": None}],
         "counts": [0, 1, 2],
-        "plain": [{"a": 1}],
     }
-    assert set(record["machine"]) == {"cpu", "cores", "memory", "flags"}
-    assert record["machine"]["cores"] >= 1
-    assert record["machine"]["cpu"]
-    assert {"python", "tensorflow", "keras", "numpy"} <= set(record["versions"])
-    assert record["created"].endswith("+00:00")
-    assert study.read_result("01_test", run.out) == record
+    assert (record["studies"], record["summary"], record["readme"]) == ({}, "A **finding**.", {"a": "|b|"})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.9", [1], True, None])
-def test_a_headline_holds_finite_numbers_only(tmp_path, value):
+def test_a_headline_that_is_no_number_leaves_the_old_record(tmp_path):
     run = a_study(tmp_path)
+    run.save_result({"n": 1})
     with pytest.raises(ValueError, match="'accuracy'"):
-        run.save_result({"accuracy": value})
-    assert not list(run.results.iterdir())
-
-
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
-    path = study.write_json(tmp_path / "a.json", {"n": 1})
-    for refused in ({"n": float("nan")}, {"n": "\ud800"}):  # no JSON; no UTF-8, which shows only while writing
-        with pytest.raises(ValueError):
-            study.write_json(path, refused)
-    assert json.loads(path.read_text(encoding="utf-8")) == {"n": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_a_record_that_was_not_made_says_what_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="fashion-mnist run 05_missing"):
-        study.read_result("05_missing", tmp_path)
-
-
-def test_git_commit_is_the_one_checked_out(tmp_path):
-    assert study.git_commit(tmp_path) is None
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "x"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    assert re.fullmatch(r"[0-9a-f]{40}", study.git_commit(tmp_path))
-
-
-# ----------------------------------------------------------------------------------------- which notebooks, hashes
-
-
-def test_numbered_notebooks_come_first_and_main_last(checkout):
-    for name in ("main", "02_b", "appendix", "01_a"):
-        write_notebook(checkout, name)
-    assert [path.stem for path in study.notebooks()] == ["01_a", "02_b", "appendix", "main"]
-    named = study.notebooks(["main", "notebooks/02_b.ipynb", "01_a.ipynb"])
-    assert [path.stem for path in named] == ["01_a", "02_b", "main"]
-    with pytest.raises(ValueError, match=r"03_c.*01_a, 02_b, appendix, main"):
-        study.notebooks(["01_a", "03_c"])
-
-
-def test_a_folder_without_notebooks_is_an_error(checkout):
-    with pytest.raises(ValueError, match="FASHION_MNIST_ROOT"):
-        study.notebooks()
-
-
-def test_the_code_hash_is_about_code_only(checkout):
-    path = write_notebook(checkout, "01_a", "1 + 1")
-    notebook = nbformat.read(path, as_version=4)
-    before = study.code_hash(notebook)
-    notebook.cells[0].source = "# Another title"
-    notebook.cells[-1].outputs = [new_output("stream", text="2")]
-    assert study.code_hash(notebook) == before
-    notebook.cells[-1].source = "1 + 2"
-    assert study.code_hash(notebook) != before
-
-
-# --------------------------------------------------------------------------------------------- running notebooks
-
-REPORT_SELF = """\
-import json, os, pathlib, sys
-facts = {"parameters": [PROFILE, SEED, DATA], "python": sys.executable, "cwd": os.getcwd()}
-facts["environment"] = {name: os.environ.get(name) for name in ("TF_CPP_MIN_LOG_LEVEL", "PYTHONHASHSEED")}
-pathlib.Path("facts.json").write_text(json.dumps(facts))"""
-COUNT = """\
-with open("executed.txt", "a") as file:
-    print({name!r}, file=file)"""
-SAVE_A_RESULT = """\
-import matplotlib.pyplot as plt
-from fashion_mnist import study
-run = study.start("01_a", PROFILE, SEED, DATA)
-run.save_result({"n": len(run.data.y_train)})
-fig, ax = plt.subplots()
-run.save_figure(fig, "axes")"""
-
-
-def executed(root):
-    """Names of the notebooks that were executed since the last call."""
-    log = root / "executed.txt"
-    names = log.read_text().split() if log.exists() else []
-    log.unlink(missing_ok=True)
-    return names
-
-
-def test_a_run_from_start_to_report(checkout, noise, tmp_path, monkeypatch, capsys):
-    """One story, because every kernel costs a second: run, skip, change, fresh, report."""
-    # Somebody else's kernelspec of the same name must not be taken for ours.
-    wrong = tmp_path / "jupyter" / "kernels" / "python3"
-    wrong.mkdir(parents=True)
-    (wrong / "kernel.json").write_text(
-        json.dumps({"argv": ["no-such-python"], "display_name": "x", "language": "python"})
-    )
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    write_notebook(checkout, "main", COUNT.format(name="main"), title="The tour")
-    first = write_notebook(
-        checkout, "01_a", COUNT.format(name="01_a"), SAVE_A_RESULT, REPORT_SELF, title="Looking\n\nWhy."
-    )
-    source = first.read_bytes()
-
-    assert study.run(profile="smoke", data=noise, seed=5) == 0
-    captured = capsys.readouterr()
-    assert executed(checkout) == ["01_a", "main"]
-    assert [line.split()[:2] for line in captured.out.splitlines()] == [["01_a", "done"], ["main", "done"]]
-    assert "\r" not in captured.err, "no progress line where standard error is no terminal"
-    facts = json.loads((checkout / "facts.json").read_text())
-    assert facts["parameters"] == ["smoke", 5, str(noise)]
-    assert Path(facts["python"]) == Path(sys.executable)
-    assert Path(facts["cwd"]) == checkout
-    assert facts["environment"] == {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"}
-    assert study.read_result("01_a", checkout / "build" / "smoke")["headline"] == {"n": 100}
-
-    # The copy is the notebook plus outputs: no trace of papermill, of this machine, of the time.
-    copy = checkout / "build" / "smoke" / "notebooks" / "01_a.ipynb"
-    text = copy.read_text(encoding="utf-8")
-    assert not re.search(r"papermill|injected|start_time", text)
-    assert str(checkout) not in text
-    assert str(noise) not in text
-    notebook = nbformat.read(copy, as_version=4)
-    nbformat.validate(notebook)
-    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2, 3, 4]
-    assert any("image/png" in output.get("data", {}) for output in notebook.cells[3].outputs)
-    stamp = notebook.metadata.fashion_mnist
-    assert stamp.profile == "smoke"
-    assert stamp.seed == 5
-    assert stamp.kind == "unverified"
-    assert stamp.code == study.code_hash(nbformat.read(first, as_version=4))
-    del notebook.metadata["fashion_mnist"]
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    assert notebook == nbformat.reads(source.decode(), as_version=4)
-    assert first.read_bytes() == source
-    assert sorted(path.name for path in checkout.iterdir()) == ["build", "facts.json", "notebooks"]
-
-    # The same again is done already; other code or another seed is not; main follows the results it shows.
-    monkeypatch.setattr(study, "package_hash", lambda: stamp.package)  # others may be editing the package just now
-    assert study.run(profile="smoke", data=noise, seed=5) == 0
-    assert capsys.readouterr().out.count("unchanged") == 2
-    write_notebook(checkout, "01_a", COUNT.format(name="01_a"), "print('other code')")
-    assert study.run(profile="smoke", data=noise, seed=5) == 0
-    assert executed(checkout) == ["01_a"]
-    study.write_json(checkout / "build" / "smoke" / "results" / "01_a.json", {"name": "01_a", "headline": {"n": 1}})
-    assert study.run(profile="smoke", data=noise, seed=5) == 0
-    assert executed(checkout) == ["main"]
-    assert study.run(["main"], profile="smoke", data=noise, seed=6) == 0
-    assert executed(checkout) == ["main"]
-    assert study.run(["main"], profile="smoke", data=noise, seed=6, fresh=True) == 0
-    assert executed(checkout) == ["main"]
-
-
-FAILURES = {
-    "exception": ("print('before')\nraise RuntimeError('no luck')", r"RuntimeError.*no luck"),
-    "dead kernel": ("import os\nos._exit(0)", r"kernel died"),
-    "unknown magic": ("%no_such_magic 1", r"UsageError: Line magic function `%no_such_magic` not found"),
-    "magic without its file": ("%run no_such_file.py", r"File .*no_such_file.py.* not found"),
-    "pip": ("%pip install --no-index --quiet no-such-package-of-ours", r"non-zero exit status 1"),
-    "shell": ("!exit 3", r"non-zero exit status 3"),
-    "folder": ("%cd no_such_folder", r"no_such_folder"),
-    "caught by a cell magic": ("%%capture\n1 / 0", r"ZeroDivisionError"),
-    "early end": ("import sys\nsys.exit(0)", r"ended in this cell"),
-}
-
-
-@pytest.mark.parametrize(("source", "message"), FAILURES.values(), ids=FAILURES)
-def test_a_failing_notebook_stops_the_run_and_is_kept(checkout, capsys, source, message):
-    write_notebook(checkout, "01_bad", "print('the first cell ran')", source, "print('after')")
-    write_notebook(checkout, "02_good", COUNT.format(name="02_good"))
-    began = time.monotonic()
-    assert study.run(profile="smoke") == 1
-    assert time.monotonic() - began < 30
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "01_bad failed after" in captured.err
-    assert "'cell-1'" in captured.err
-    assert all(f"    {line}" in captured.err for line in source.splitlines())
-    assert re.search(message, captured.err), captured.err
-    assert "\x1b" not in captured.err
-    partial = checkout / "build" / "smoke" / "partial" / "01_bad.ipynb"
-    assert "build/smoke/partial/01_bad.ipynb" in captured.err
-    assert "the first cell ran\\n" in partial.read_text(encoding="utf-8")
-    assert not (checkout / "build" / "smoke" / "notebooks").exists()
-    assert executed(checkout) == []
-
-
-@posix
-def test_a_failing_bash_cell_is_a_failure_and_what_was_made_before_stays(checkout, capsys):
-    copy = checkout / "build" / "smoke" / "notebooks" / "01_a.ipynb"
-    copy.parent.mkdir(parents=True)
-    copy.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    before = copy.read_bytes()
-    write_notebook(checkout, "01_a", "%%bash\necho words\nexit 4")
-    assert study.run(profile="smoke") == 1
-    assert "exit status 4" in capsys.readouterr().err
-    assert copy.read_bytes() == before
-
-
-def test_a_notebook_without_parameters_is_refused(checkout, capsys):
-    path = write_notebook(checkout, "01_a")
-    notebook = nbformat.read(path, as_version=4)
-    del notebook.cells[1].metadata["tags"]
-    nbformat.write(notebook, path)
-    assert study.run(profile="smoke") == 1
-    assert "no cell tagged `parameters`" in capsys.readouterr().err
-
-
-@posix
-def test_ctrl_c_leaves_finished_notebooks_usable(checkout):
-    write_notebook(checkout, "01_a", "1")
-    sleeping = checkout / "sleeping"
-    sleep = "import os, time\nopen('sleeping.tmp', 'w').write(str(os.getpid()))\nos.rename('sleeping.tmp', 'sleeping')"
-    write_notebook(checkout, "02_b", f"{sleep}\ntime.sleep(600)")
-    command = [Path(sys.executable).with_name("fashion-mnist"), "run", "--profile", "smoke"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not sleeping.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert "Interrupted in 02_b" in err.splitlines()[-1]
-    assert "01_a" in out
-    copies = checkout / "build" / "smoke" / "notebooks"
-    assert [path.name for path in copies.iterdir()] == ["01_a.ipynb"]
-    assert (checkout / "build" / "smoke" / "partial" / "02_b.ipynb").exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(sleeping.read_text()), 0)
-
-
-def test_full_on_unverified_data_leaves_the_committed_files_alone(checkout):
-    path = write_notebook(checkout, "01_a", SAVE_A_RESULT)
-    before = path.read_bytes()
-    assert study.run(profile="full") == 0
-    assert path.read_bytes() == before
-    assert (checkout / "build" / "full" / "notebooks" / "01_a.ipynb").exists()
-    assert (checkout / "build" / "full" / "results" / "01_a.json").exists()
-    assert sorted(file.name for file in checkout.iterdir()) == ["build", "notebooks"]
-
-
-EDIT_SELF = """\
-from pathlib import Path
-path = Path("notebooks/02_edited.ipynb")
-path.write_text(path.read_text().replace("A title", "Another title"))"""
-
-
-def test_full_on_official_data_replaces_the_notebook(real_data, checkout, monkeypatch, capsys):
-    monkeypatch.setenv("FASHION_MNIST_DATA", str(real_data))
-    path = write_notebook(checkout, "01_a", "print(PROFILE)")
-    edited = write_notebook(checkout, "02_edited", EDIT_SELF)
-    assert study.run(profile="full") == 0
-    notebook = nbformat.read(path, as_version=4)
-    assert [cell.id for cell in notebook.cells] == ["title", "parameters", "cell-0"]
-    assert notebook.cells[-1].outputs[0].text == "full\n"
-    assert notebook.metadata.fashion_mnist.fingerprint == data.OFFICIAL_FINGERPRINT
-    # A notebook that somebody saved meanwhile is not overwritten.
-    assert "edited while it ran" in capsys.readouterr().err
-    assert "Another title" in edited.read_text()
-    assert (checkout / "build" / "full" / "notebooks" / "02_edited.ipynb").exists()
-
-
-# --------------------------------------------------------------------------------------------------------- report
-
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-
-
-def write_executed(root, profile, kind="unverified"):
-    """Two notebooks, executed at `profile`, without a kernel."""
-    opening = "# 1. Classes & <pixels>\n\nWhat the *data* hold. See [the next](02_b.ipynb).\n\n## Balance"
-    outputs = [
-        new_output("display_data", {"image/png": PIXEL}),
-        new_output("stream", text="\x1b[31mred\x1b[0m <b>\n"),
-        new_output("execute_result", {"text/html": pd.DataFrame({"a": [1]}).to_html()}, execution_count=1),
-    ]
-    stamp = {"profile": profile, "seed": 0, "fingerprint": "f" * 16, "kind": kind, "code": "", "seconds": 61.0}
-    for name, cells in {
-        "01_a": [new_markdown_cell(opening), new_code_cell("a = 1", outputs=outputs)],
-        "02_b": [new_markdown_cell("# Second")],
-    }.items():
-        (root / "notebooks" / f"{name}.ipynb").write_text(nbformat.writes(new_notebook(cells=cells)), encoding="utf-8")
-        copy = study.output_folder(profile, kind, root) / "notebooks" / f"{name}.ipynb"
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(new_notebook(cells=cells, metadata={"fashion_mnist": stamp}), copy)
-
-
-def test_the_report_is_self_contained(checkout):
-    write_executed(checkout, "quick")
-    a_study(checkout).save_result({"mlp_test_accuracy_mean": 0.8912, "images": 70000})
-    (checkout / "build" / "quick" / "results" / "01_test.json").rename(
-        checkout / "build" / "quick" / "results" / "01_a.json"
-    )
-    stale = checkout / "build" / "report" / "gone.html"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("a page of a notebook that is no more")
-
-    index = study.report()
-    assert sorted(path.name for path in index.parent.iterdir()) == ["01_a.html", "02_b.html", "index.html"]
-    pages = {path.stem: path.read_text(encoding="utf-8") for path in index.parent.iterdir()}
-    for name, page in pages.items():
-        assert not re.search(r"<script|<link|@import|url\(", page), name
-        sources = re.findall(r'src="([^"]*)"', page)
-        assert all(source.startswith("data:") for source in sources), name
-        for target in re.findall(r'href="([^"#]+)"', page):
-            assert (index.parent / target).exists(), f"{name} links to {target}"
-        assert "UNVERIFIED DATA" in page
-    assert "Classes &amp; &lt;pixels&gt;" in pages["01_a"]
-    assert pages["01_a"].count(PIXEL) == 1
-    assert '<a href="#Balance">' in pages["01_a"]
-    assert "What the <em>data</em> hold" in pages["index"]
-    assert '<a href="01_a.html">1. Classes &amp; <pixels></a>' in pages["index"]
-    assert "89.12 %" in pages["index"]
-    assert "70,000" in pages["index"]
-
-
-def test_the_report_of_full_shows_committed_outputs_unless_the_build_folder_has_newer(checkout):
-    write_executed(checkout, "full", kind="official")
-    assert "UNVERIFIED" not in study.report("full").read_text(encoding="utf-8")
-    assert "official data" in study.report().read_text(encoding="utf-8"), "nothing at quick: the committed ones"
-    write_executed(checkout, "full", kind="unverified")
-    assert "UNVERIFIED" in study.report("full").read_text(encoding="utf-8")
-
-
-def test_a_report_of_nothing_says_what_to_do(checkout):
-    write_notebook(checkout, "01_a", "1")
-    with pytest.raises(ValueError, match="fashion-mnist run --profile smoke"):
-        study.report("smoke")
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "words"),
-    [
-        ("cnn_seed2", {"f1": 32, "f2": 64}, "CNN 32-64-3-64"),
-        ("cnn_grid_top3_seed10", {"f1": 64, "f2": 128, "kernel": 3}, "CNN 64-128-3, grid"),
-        ("resnet_original_2-16_seed0", {"blocks": 2, "filters": 16}, "Mini ResNet 2-16, original recipe"),
-        ("cnn_deeper_seed0", {}, "cnn_deeper"),
-        ("of_my_own", {}, "of_my_own"),
-    ],
-)
-def test_a_model_has_a_name_in_words(name, arguments, words):
-    assert study.kind_of(name, {"arguments": arguments}) == words
-
-
-# -------------------------------------------------------------------------------------------------- README's tables
-
-KIND = {
-    **{"kind": "Fully connected network", "seeds": 3, "reported": 0.85, "parameters": 1201546},
-    **{"training_seconds": 83.2, "inference_ms": 0.021, "test_f1_macro_mean": 0.8909},
-    **{"test_accuracy_mean": 0.89123, "test_accuracy_std": 0.0011},
-}
-
-
-def write_evaluation(checkout, *kinds):
-    study.write_json(checkout / "results" / "09_final_evaluation.json", {"tables": {"kinds": kinds}})
-
-
-def test_readme_tables_come_from_the_records(checkout):
-    readme = checkout / "README.md"
-    readme.write_text(
-        "a\n<!-- results:headline -->\n<!-- /results -->\nb\n<!-- results:eda -->\nold\n<!-- /results -->\n"
-    )
-    write_evaluation(
-        checkout,
-        KIND,
-        KIND | {"kind": "New", "reported": None},
-        KIND | {"kind": "Once", "reported": None, "seeds": 1},
-        KIND | {"kind": "Once, reported", "seeds": 1, "test_accuracy_std": None},
-    )
-    before = readme.read_text()
-    assert study.readme(check=True) == ["headline", "eda"]
-    assert readme.read_text() == before
-    assert study.readme() == ["headline", "eda"]
-    text = readme.read_text(encoding="utf-8")
-    numbers = "89.12 ± 0.11 % | 89.09 % | {} | 1,201,546 | 1 min 23 s | 0.02 ms |"
-    assert f"| Fully connected network | {numbers.format('85.00 %')}\n" in text
-    assert f"| New | {numbers.format('')}\n" in text
-    assert "| Once |" not in text, "a headline needs the seeds that the others have"
-    assert "| Once, reported | 89.12 % |" in text, "but no reported number is left out because ours has fewer"
-    assert "`results/01_eda.json` is missing" in text
-    assert text.startswith("a\n<!-- results:headline -->\n|")
-    assert "\nb\n" in text
-    assert "old" not in text
-    assert study.readme(check=True) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("<!-- results:nothing -->\n<!-- /results -->", r"'nothing'.*headline, eda"),
-        ("<!-- results:eda -->\n", "opens 1 tables .* closes 0"),
-        ("<!-- results:headline -->\n<!-- /results -->", "'parameters'"),
-    ],
-)
-def test_readme_markers_that_make_no_sense(checkout, text, message):
-    (checkout / "README.md").write_text(text)
-    write_evaluation(checkout, {key: value for key, value in KIND.items() if key != "parameters"})
-    with pytest.raises(ValueError, match=message):
-        study.readme()
-    assert (checkout / "README.md").read_text() == text
+        run.save_result({"accuracy": float("nan")})
+    assert records.read("01_test", tmp_path)["headline"] == {"n": 1}

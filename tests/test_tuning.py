@@ -1,8 +1,10 @@
 """A study takes each configuration once, keeps the better ones, and survives kills, lost workers and failing trials."""
 
+import contextlib
 import inspect
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -11,25 +13,22 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import matplotlib
-import numpy as np
+import psutil
 import pytest
 from conftest import garments
 
-matplotlib.use("Agg")
-
-from fashion_mnist import cli, data, models, plots, training, tuning  # isort: skip  first, so that TensorFlow starts silently
+from fashion_mnist import data, files, models, training, tuning  # isort: skip  first, so that TensorFlow starts silently
 import keras
-import matplotlib.pyplot as plt
 import optuna
 
+from fashion_mnist.halving import Trial, Tuned, replay_halving
+from fashion_mnist.spaces import SPACES, Float, Int, Plan, Space
 from fashion_mnist.training import Recipe
-from fashion_mnist.tuning import Float, Int, Plan, Space, Trial, Tuned, TuningError
+from fashion_mnist.tuning import TuningError
 
-ARCHIVE = Path(__file__).parents[1] / "data.zip"
-SCRIPT = Path(sys.executable).with_name("fashion-mnist")
 RECIPE = Recipe(epochs=1, batch_size=64, learning_rate=1e-2, keep="last")
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -58,123 +57,28 @@ def own_root(tmp_path, monkeypatch):
 
 def known(trials):
     """What must be the same of two studies: all but how long it took."""
-    return [(t.number, t.params, t.state, t.error, t.history.get("val_loss"), t.history.get("loss")) for t in trials]
-
-
-# ------------------------------------------------------------------------------------------------------------ spaces
-
-
-def test_the_starting_projects_grids():
-    cnn, resnet = tuning.SPACES["cnn_grid"].configurations(), tuning.SPACES["resnet_grid"].configurations()
-    assert (len(cnn), len(resnet)) == (36, 12)
-    assert len({tuple(values.values()) for values in cnn}) == 36
-    assert {"f1": 64, "f2": 128, "kernel": 3, "dense": 32} in cnn
-    assert {"blocks": 3, "filters": 64} in resnet
-
-
-@pytest.mark.parametrize("name", tuning.SPACES)
-def test_whatever_a_space_holds_can_be_built(name):
-    space = tuning.SPACES[name]
-    for values in tuning._probes(space):
-        plan = space.plan(values)
-        model = models.build(plan.architecture, **plan.arguments)
-        assert model.output_shape == (None, 10)
-        assert isinstance(plan.recipe, Recipe)
-
-
-def test_the_plan_of_a_search_follows_its_values():
-    values = {"normalisation": "batch", "convolutions": 2, "stages": 3, "width": 16, "dense": 64, "dropout": 0.1}
-    values |= {"optimizer": "sgd", "learning_rate": 1e-3, "batch_size": 256, "augmentation": "flip and shift"}
-    plan = tuning.SPACES["cnn_search"].plan(values)
-    assert plan.architecture == "deep_cnn"
-    assert plan.arguments == {"widths": (16, 32, 64), "dense": 64, "dropouts": (0.1,) * 4}
-    assert (plan.recipe.optimizer, plan.recipe.batch_size) == ("sgd", 256)
-    assert plan.recipe.learning_rate == pytest.approx(0.05)
-    assert (plan.recipe.augmentation.flip, plan.recipe.augmentation.shift) == (True, 2)
-    assert tuning.SPACES["cnn_search"].plan(values | {"convolutions": 1}).architecture == "regularised_cnn"
-    assert tuning.SPACES["cnn_search"].plan(values | {"normalisation": "none"}).architecture == "cnn"
-    adam = tuning.SPACES["cnn_search"].plan(values | {"optimizer": "adam"}).recipe
-    assert (adam.optimizer, adam.learning_rate) == ("adam", 1e-3)
-
-
-@pytest.mark.parametrize("values", [(), (1, 1), [1, 2], Float(1, 1), Int(3, 2), Float(0, 1, log=True)], ids=repr)
-def test_a_parameter_without_sense_is_refused(values):
-    with pytest.raises(ValueError, match="Parameter 'units' of space 'mlp'"):
-        mlp_space(units=values)
+    return [
+        [t.number, t.params, t.state, t.error, t.history.get("val_loss"), t.history.get("loss"), len(t.pieces)]
+        for t in trials
+    ]
 
 
 def test_settings_that_do_not_fit_are_refused():
     for arguments, message in (
         ({"space": "dance"}, "choose one of cnn_grid"),
         ({"space": mlp_space(units=Int(1, 9)), "sampler": "grid"}, "no grid: units"),
+        ({"space": mlp_space(units=(1, 2)), "sampler": "hope"}, "sampler='hope'; choose one of grid, tpe"),
         ({"space": mlp_space(units=(1, 2)), "trials": 3}, "has 2 configurations"),
+        ({"space": mlp_space(units=(1, 2)), "cohort": 0}, "cohort=0 is not a positive whole number"),
+        ({"space": mlp_space(units=(1, 2)), "workers": 1.5}, "workers=1.5 is not a positive whole number"),
         ({"space": mlp_space(units=(1, 2)), "min_epochs": 2}, "min_epochs=2 is more than epochs=1"),
         ({"space": mlp_space(units=(1, 2)), "factor": 1}, "factor=1"),
         ({"space": mlp_space(units=(1, 2)), "workers": 2, "scheduler": "tcp://127.0.0.1:1"}, "one of them"),
         ({"space": mlp_space(units=(1, 2)), "name": "a/b"}, "no name for a study"),
-        ({"space": Space("x", {"a": (1,)}, lambda _: Plan("vgg", {}, RECIPE))}, "networks that do not exist: vgg"),
+        ({"space": Space("x", {"a": (1,)}, lambda _: Plan("vgg", {}, RECIPE))}, "no architecture 'vgg'"),
     ):
         with pytest.raises(ValueError, match=message):
             tune(**arguments)
-
-
-# ---------------------------------------------------------------------------------------------------------- schedule
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ((9,), (1, 3, 9)),
-        ((20,), (2, 7, 20)),
-        ((20, 3), (7, 20)),
-        ((8, 1, 2), (1, 2, 4, 8)),
-        ((5, 5), (5,)),
-        ((1,), (1,)),
-    ],
-)
-def test_rungs(arguments, expected):
-    assert tuning.rungs(*arguments) == expected
-
-
-def test_a_rung_promotes_the_better_part():
-    accuracies = {0: 0.3, 1: 0.9, 2: 0.5, 3: 0.7, 4: 0.1, 5: 0.6}
-    assert tuning.promoted(accuracies, 2) == [1, 3, 5]
-    assert tuning.promoted(accuracies, 3) == [1, 3]
-    assert tuning.promoted(accuracies, 4) == [1]
-    assert tuning.promoted({7: 0.2}, 3) == [7], "the last one is not lost"
-    assert tuning.promoted({4: 0.5, 2: 0.5, 9: 0.5}, 3) == [2], "among equals the first"
-    assert tuning.promoted({}, 3) == []
-
-
-def test_earlier_cohorts_set_the_bar():
-    earlier = {0: 0.8, 1: 0.7, 2: 0.1}
-    assert tuning.promoted({3: 0.6, 4: 0.5, 5: 0.4}, 3, earlier) == [], "two of six go on, and both have gone"
-    assert tuning.promoted({3: 0.75, 4: 0.9, 5: 0.4}, 3, earlier) == [4]
-
-
-def test_halving_by_hand():
-    """Eight curves, rungs at 1, 2 and 4 epochs, one failure after the first rung."""
-    curves = {
-        0: [0.10, 0.80, 0.90, 0.99],  # the best in the end, but slow: the price of looking early
-        1: [0.50, 0.55, 0.56, 0.57],
-        2: [0.40, 0.60, 0.70, 0.80],
-        3: [0.20, 0.30, 0.40, 0.50],
-        4: [0.60, 0.61, 0.62, 0.63],
-        5: [0.30, 0.31, 0.32, 0.33],
-        6: [0.55, 0.56, 0.57, 0.58],
-        7: [0.05, 0.06, 0.07, 0.08],
-    }
-    asked = []
-
-    def train(numbers, epochs):
-        asked.append((epochs, numbers))
-        return {number: curves[number][epochs - 1] for number in numbers if (number, epochs) != (1, 2)}
-
-    reached = {}
-    steps = list(tuning.halving(range(8), (1, 2, 4), 2, train, reached))
-    assert asked == [(1, [0, 1, 2, 3, 4, 5, 6, 7]), (2, [1, 2, 4, 6]), (4, [4])]
-    assert steps == [(1, [1, 2, 4, 6], [0, 3, 5, 7]), (2, [4], [2, 6]), (4, [4], [])]
-    assert reached[2] == {2: 0.60, 4: 0.61, 6: 0.56}
 
 
 # ------------------------------------------------------------------------------------------------ a study from within
@@ -228,11 +132,20 @@ def test_pruning_replayed_on_whole_trainings_ends_where_it_did(study):
     pruned = study["tuned"]
     whole = tune(SPACE, epochs=4, min_epochs=4)
     assert all(trial.epochs == 4 for trial in whole.trials)
-    found = tuning.replay_halving(whole.trials, pruned.rungs, pruned.factor)
+    found = replay_halving(whole.trials, pruned.rungs, pruned.factor)
     assert found.params == pruned.best.params
-    assert tuning.replay_halving(whole.trials, whole.rungs, 2) == whole.best
-    with pytest.raises(ValueError, match=r"not complete; tune with min_epochs=epochs"):
-        tuning.replay_halving(pruned.trials, pruned.rungs, pruned.factor)
+    assert replay_halving(whole.trials, whole.rungs, 2) == whole.best
+
+
+def test_early_stopping_completes_a_trial_before_its_last_rung():
+    """A rate so small that the validation loss stands still: it stops after one epoch without a better one."""
+    recipe = RECIPE.replace(learning_rate=1e-12, patience=1, keep="best")
+    space = Space("still", {"units": (2, 4)}, lambda values: Plan("mlp", {"hidden": (values["units"],)}, recipe))
+    tuned = tune(space, epochs=8, min_epochs=4, factor=2)
+    for trial in tuned.trials:
+        assert trial.state == "complete"
+        assert trial.epochs < 4
+        assert len(trial.pieces) == 1, "what has ended is not trained again at the next rung"
 
 
 def test_plain_keras_is_timed_on_whole_batches():
@@ -260,6 +173,18 @@ def test_a_finished_study_is_told_again_not_trained_again(study, monkeypatch):
     assert again.seconds == study["tuned"].seconds
 
 
+def test_a_study_read_from_its_record_is_the_study(study):
+    tuned = study["tuned"]
+    rows = json.loads(json.dumps(tuned.rows()))
+    for row in rows:
+        assert {"number", "units", "rate", "state", "error", "epochs", "accuracy"} <= set(row)
+        assert len(row["seconds"]) == len(row["val_accuracy"]) == row["epochs"]
+    read = Tuned.from_rows(SPACE, rows, tuned.rungs, tuned.factor, tuned.seconds)
+    assert read.rows() == tuned.rows()
+    assert [(trial.params, trial.plan) for trial in read.trials] == [(t.params, t.plan) for t in tuned.trials]
+    assert tuning.importances(read) == tuning.importances(tuned)
+
+
 def test_an_existing_study_is_not_touched_by_mistake(study, monkeypatch):
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(study["root"]))
     with pytest.raises(TuningError, match=r"with 6 of 6 trials finished\. Resume it"):
@@ -272,21 +197,16 @@ def test_an_existing_study_is_not_touched_by_mistake(study, monkeypatch):
     other = mlp_space(units=(2, 8), rate=(1e-4, 3e-3, 2e-2))
     with pytest.raises(TuningError, match="is another one: parameters was"):
         tune(other, epochs=4, factor=2, name="six", resume=True)
+    monkeypatch.setattr(tuning, "VERSION", training.VERSION + 1)
+    with pytest.raises(TuningError, match=f"is another one: version was {training.VERSION} and is"):
+        tune(SPACE, epochs=4, factor=2, name="six", resume=True)
 
 
 def test_a_study_is_run_by_one_process_at_a_time(study, monkeypatch):
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(study["root"]))
-    running = tuning._alone_in(study["root"] / "build" / "tuning" / "six")
-    with running, pytest.raises(TuningError, match="Another process runs study 'six'"):
+    running = files.alone(study["root"] / "build" / "tuning" / "six", "is a test")
+    with running, pytest.raises(files.Busy, match="Another process runs the study 'six'"):
         tune(SPACE, epochs=4, factor=2, name="six", resume=True)
-
-
-def test_rows_are_a_table_that_json_holds(study):
-    rows = json.loads(json.dumps(study["tuned"].rows()))
-    assert len(rows) == 6
-    for row in rows:
-        assert {"number", "units", "rate", "state", "error", "epochs", "accuracy"} <= set(row)
-        assert len(row["seconds"]) == len(row["val_accuracy"]) == row["epochs"]
 
 
 def test_equal_seeds_give_equal_searches_and_other_seeds_others(tmp_path):
@@ -295,7 +215,7 @@ def test_equal_seeds_give_equal_searches_and_other_seeds_others(tmp_path):
     first, again = (tune(space, trials=3, cohort=2, name=name) for name in ("first", "again"))
     assert len({tuple(trial.params.values()) for trial in first.trials}) == 3
     assert known(again.trials) == known(first.trials)
-    record = tuning._Record(f"sqlite:///{(tmp_path / 'other').as_posix()}", "other", space, 1)
+    record = tuning._Record(f"sqlite:///{(tmp_path / 'other').as_posix()}", "other", space, 1, tmp_path)
     other = record._search([], range(2), seed=1)
     assert not {values["rate"] for values in other} & {trial.params["rate"] for trial in first.trials}
 
@@ -304,8 +224,8 @@ def test_a_cohort_that_was_half_chosen_is_chosen_on_as_it_would_have_been(tmp_pa
     space = mlp_space(units=Int(2, 32), rate=Float(1e-4, 1e-1, log=True))
     chosen = {}
     for name, parts in (("whole", [4]), ("parts", [1, 3, 4])):
-        record = tuning._Record(f"sqlite:///{(tmp_path / name).as_posix()}", name, space, 1)
-        record.begin({}, False, tmp_path)
+        record = tuning._Record(f"sqlite:///{(tmp_path / name).as_posix()}", name, space, 1, tmp_path)
+        record.begin({}, False)
         drawn = record._search([], range(4), seed=5)
         for part in parts:
             record.choose(range(part), drawn, seed=5)
@@ -315,10 +235,19 @@ def test_a_cohort_that_was_half_chosen_is_chosen_on_as_it_would_have_been(tmp_pa
 
 
 def test_a_part_of_a_grid_is_drawn_by_the_seed():
-    space = tuning.SPACES["cnn_grid"]
+    space = SPACES["cnn_grid"]
     few = tuning._grid_order(space, 7, seed=0)
     assert len({tuple(values.values()) for values in few}) == 7
     assert few == tuning._grid_order(space, 7, seed=0) != tuning._grid_order(space, 7, seed=1)
+    assert tuning._grid_order(space, None, seed=0) == space.configurations()
+
+
+def test_a_description_tells_spaces_apart():
+    assert tuning.describe("cnn_grid") == json.loads(json.dumps(tuning.describe(SPACES["cnn_grid"])))
+    one, other = mlp_space(units=(1, 2)), mlp_space(units=(1, 3))
+    assert tuning.describe(one) != tuning.describe(other)
+    slower = Space("mlp", one.parameters, lambda values: small_mlp({**values, "rate": 1e-5}))
+    assert tuning.describe(one) != tuning.describe(slower), "the same parameters stand for other recipes"
 
 
 # ------------------------------------------------------------------------------------------------------------ failures
@@ -334,16 +263,21 @@ def test_a_failing_configuration_is_recorded_and_the_study_goes_on():
     assert tuned.best == tuned.trials[2]
 
 
-def test_if_all_fail_the_command_fails_and_names_the_first_error(monkeypatch, capsys):
-    monkeypatch.setitem(tuning.SPACES, "cnn_grid", mlp_space(units=(0, -1)))
-    command = ["tune", "cnn_grid", "--profile", "smoke", "--data", str(ARCHIVE)]
-    assert cli.main(command) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "All 2 trials of study" in captured.err
-    assert "{'units': 0}: ValueError: hidden: 0 is not a positive whole number" in captured.err
-    assert cli.main(command) == 1
-    assert "with 2 of 2 trials finished" in capsys.readouterr().err
+def test_if_all_fail_the_first_error_is_named():
+    space = mlp_space(units=(0, -1))
+    with pytest.raises(TuningError, match=r"All 2 trials .* \{'units': 0\}: ValueError: hidden: 0 is not a positive"):
+        tune(space)
+    with pytest.raises(TuningError, match="with 2 of 2 trials finished"):
+        tune(space)
+
+
+def test_a_damaged_checkpoint_is_trained_anew(tmp_path):
+    checkpoint = tmp_path / "0.npz"
+    checkpoint.write_bytes(b"half of it")
+    settings = {"seed": 0, "precision": "float32", "deterministic": False}
+    outcome = tuning._train(TRAIN, VALIDATION, settings, small_mlp({"units": 4}), 1, checkpoint)
+    assert outcome["error"] is None
+    assert len(outcome["history"]["val_accuracy"]) == 1
 
 
 def test_a_storage_that_cannot_be_used_is_named_without_its_password():
@@ -355,19 +289,22 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password():
     assert "secret" not in str(raised.value)
 
 
+# ------------------------------------------------------------------------------------------------------ kill and resume
+
+
 def outcomes(database):
     """The finished pieces of each trial in a study's file, as stored."""
     if not database.exists():
         return {}
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             query = "SELECT trial_id, value_json FROM trial_user_attributes WHERE key = 'outcome'"
             return dict(connection.execute(query))
     except sqlite3.OperationalError:  # its tables are being made
         return {}
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=300):
     """Wait for what must come."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -376,45 +313,93 @@ def until(condition, seconds=120):
     return found
 
 
+def deterministic_study(name, **options):
+    """Four configurations, two of which go on: equal runs end with equal bits."""
+    return tune(mlp_space(units=(4, 8, 12, 16)), epochs=2, factor=2, deterministic=True, name=name, **options)
+
+
+def here(code, **options):
+    """A Python process of its own that has this module's names; deterministic operations last for a process's life."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    code = f"from test_tuning import *\n{code}"
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, text=True, **options)
+
+
 @posix_only
-def test_a_killed_command_resumes_where_it_was(tmp_path, monkeypatch, capsys):
-    command = ["tune", "cnn_grid", "--profile", "smoke", "--trials", "4", "--epochs", "2", "--name", "k"]
-    command += ["--data", str(ARCHIVE)]
-    folder = tmp_path / "build" / "tuning" / "k"
-    with subprocess.Popen([SCRIPT, *command], stderr=subprocess.PIPE, text=True) as running:
+def test_a_killed_study_resumes_where_it_was_and_ends_where_it_would_have(tmp_path):
+    folder = tmp_path / "build" / "tuning" / "killed"
+    with here("deterministic_study('killed')", stderr=subprocess.PIPE) as running:
         try:
-            # Two trials are done, and the third has trained one of its two epochs.
+            # Two trials are at the first rung, and the third has its first checkpoint.
             until(lambda: len(outcomes(folder / "study.db")) >= 2 or running.poll() is not None)
-            checkpoint = folder / "2.npz"
-            until(lambda: checkpoint.exists() or running.poll() is not None)
+            until(lambda: (folder / "2.npz").exists() or running.poll() is not None)
         finally:
             running.kill()
         assert running.wait() == -signal.SIGKILL, running.stderr.read()
     before = outcomes(folder / "study.db")
-    with np.load(checkpoint) as file:
-        interrupted = json.loads(str(file["about"]))["history"]
-    assert len(before) in (2, 3) and len(interrupted["loss"]) in (1, 2)  # the kill takes its time too
+    assert 2 <= len(before) < 4  # the kill takes its time too
+    with pytest.raises(TuningError, match=r"with 0 of 4 trials finished. Resume it"):
+        deterministic_study("killed")
 
-    assert cli.main(command) == 1
-    assert f"with {len(before)} of 4 trials finished. Resume it" in capsys.readouterr().err
-    assert cli.main([*command, "--resume"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.split()[:4] == ["accuracy", "epochs", "seconds", "f1"]
-    assert len(captured.out.splitlines()) == 1 + 4
-    assert "4 trained out, 0 pruned, 0 failed; 8 epochs" in captured.err
-
-    after = outcomes(folder / "study.db")
-    assert {identifier: after[identifier] for identifier in before} == before
-    trials = optuna.load_study(study_name="k", storage=f"sqlite:///{folder / 'study.db'}").trials
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
-    assert len({tuple(sorted(trial.params.items())) for trial in trials}) == 4
-    resumed = trials[2].user_attrs["outcome"]["history"]
-    done = len(interrupted["seconds"])
-    assert resumed["seconds"][:done] == interrupted["seconds"], "its finished epochs were not trained again"
+    code = """studies = [deterministic_study('killed', resume=True), deterministic_study('whole')]
+print(json.dumps([known(study.trials) for study in studies]))"""
+    with here(code, stdout=subprocess.PIPE) as running:
+        resumed, whole = json.loads(running.communicate()[0])
+    assert resumed == whole
+    assert sorted(trial[2] for trial in whole) == ["complete", "complete", "pruned", "pruned"]
+    after = {key: json.loads(value) for key, value in outcomes(folder / "study.db").items()}
+    for identifier, stored in before.items():
+        assert after[identifier]["history"]["seconds"][0] == json.loads(stored)["history"]["seconds"][0]
     assert not list(folder.glob("*.npz*"))
 
 
 # ------------------------------------------------------------------------------------------------------------- workers
+
+
+def test_any_executor_will_do():
+    space = mlp_space(units=(4, 8, 0))
+    with ThreadPoolExecutor(2) as pool:
+        there = tune(space, epochs=3, workers=pool, name="there")
+    here = tune(space, epochs=3, name="here")
+    assert [(trial.params, trial.state, trial.epochs) for trial in there.trials] == [
+        (trial.params, trial.state, trial.epochs) for trial in here.trials
+    ]
+    assert there.best.history["val_loss"] == pytest.approx(here.best.history["val_loss"], rel=1e-5)
+    assert "hidden: 0" in there.trials[2].error
+
+
+def worker_processes():
+    """Those that `local_workers` started here, registered or not."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has just died
+            if any("dask_worker" in part for part in child.cmdline()):
+                found.append(child)
+    return found
+
+
+def kill(process):
+    with contextlib.suppress(psutil.Error):
+        process.kill()
+
+
+@contextlib.contextmanager
+def meanwhile(act):
+    """Run a function in a thread while the body runs; what it raises is raised at the end."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(act)
+        yield
+        future.result(timeout=60)
+
+
+def assert_whole(tuned, configurations, kept):
+    """Every configuration once, each rung trained once."""
+    assert [trial.params for trial in tuned.trials] == configurations
+    assert {trial.error for trial in tuned.trials} == {None}
+    assert sorted(trial.epochs for trial in tuned.trials) == [1] * (len(configurations) - kept) + [3] * kept
+    assert {(trial.state, trial.epochs) for trial in tuned.trials} == {("pruned", 1), ("complete", 3)}
+    assert all(len(trial.pieces) == (1 if trial.epochs == 1 else 2) for trial in tuned.trials)
+    assert all(len(values) == trial.epochs for trial in tuned.trials for values in trial.history.values())
 
 
 @posix_only
@@ -423,31 +408,97 @@ def test_a_lost_worker_loses_no_configuration_and_doubles_none(tmp_path):
     import distributed
 
     space = mlp_space(units=(2, 4, 6, 8, 10, 12))
-    killed = []
-    with tuning.local_workers(2) as cluster:
-        with distributed.Client(cluster.scheduler_address) as client:
-            workers = client.run(os.getpid)
+    database = tmp_path / "build" / "tuning" / "lost" / "study.db"
+    with tuning.local_workers(2) as address:
+        with distributed.Client(address) as client:
+            client.wait_for_workers(2, timeout=60)
+            workers = set(client.run(os.getpid).values())
             threads = client.run(os.getenv, "TF_NUM_INTRAOP_THREADS")
-        assert len(set(workers.values())) == 2 and os.getpid() not in workers.values()
+        assert len(workers) == 2 and os.getpid() not in workers
         assert set(threads.values()) == {str(max(1, (os.cpu_count() or 1) // 2))}
+        killed = next(iter(workers))
 
         def kill_one():
-            until(lambda: outcomes(tmp_path / "build" / "tuning" / "lost" / "study.db"))
-            killed.append(next(iter(workers.values())))
-            os.kill(killed[0], signal.SIGKILL)
+            until(lambda: outcomes(database))
+            os.kill(killed, signal.SIGKILL)
 
-        killer = threading.Thread(target=kill_one)
-        killer.start()
-        tuned = tune(space, epochs=3, scheduler=cluster.scheduler_address, name="lost")
-        killer.join()
-        with distributed.Client(cluster.scheduler_address) as client:
+        with meanwhile(kill_one):
+            tuned = tune(space, epochs=3, scheduler=address, name="lost")
+        with distributed.Client(address) as client:
             client.wait_for_workers(2, timeout=60)
-            assert killed[0] not in client.run(os.getpid).values()
-    assert [trial.params for trial in tuned.trials] == space.configurations()
-    assert sorted(trial.epochs for trial in tuned.trials) == [1] * 4 + [3] * 2
-    assert {trial.state for trial in tuned.trials} == {"pruned", "complete"}
-    assert all(len(trial.pieces) == (1 if trial.epochs == 1 else 2) for trial in tuned.trials)
-    assert all(len(values) == trial.epochs for trial in tuned.trials for values in trial.history.values())
+            assert killed not in client.run(os.getpid).values()
+    assert_whole(tuned, space.configurations(), kept=2)
+    assert not worker_processes()
+
+
+@posix_only
+def test_workers_killed_while_they_start_do_not_end_a_study():
+    """The first three die before they have registered: at once, while Python starts, while Dask is imported."""
+    space = mlp_space(units=(2, 4, 6, 8))
+    seen = set()
+
+    def kill_three():
+        for delay in (0, 0.2, 0.5):
+            process = until(lambda: [each for each in worker_processes() if each.pid not in seen])[0]
+            seen.add(process.pid)
+            time.sleep(delay)
+            kill(process)
+
+    with meanwhile(kill_three):
+        tuned = tune(space, epochs=3, workers=2)
+    assert len(seen) == 3
+    assert_whole(tuned, space.configurations(), kept=1)
+
+
+@posix_only
+def test_three_random_kills_change_nothing():
+    """At whatever moments they come, the study is the one without them, to the last bit."""
+    draw, killed = random.Random(0), []
+    space = mlp_space(units=(2, 4, 6, 8, 10, 12))
+
+    def kill_three():
+        while len(killed) < 3:
+            time.sleep(draw.uniform(0.5, 6))
+            if processes := worker_processes():
+                killed.append(draw.choice(processes))
+                kill(killed[-1])
+
+    with tuning.local_workers(2) as address:
+        options = {"epochs": 3, "scheduler": address, "deterministic": True}
+        with meanwhile(kill_three):
+            tuned = tune(space, name="killed", **options)
+        whole = tune(space, name="whole", **options)
+    assert_whole(tuned, space.configurations(), kept=2)
+    assert known(tuned.trials) == known(whole.trials)
+
+
+def test_initial_weights_follow_from_the_seed_whatever_other_threads_draw(tmp_path):
+    """Dask's threads draw from Python's `random` when messages come, as this one does all the time."""
+    settings, plan = {"seed": 0, "precision": "float32", "deterministic": False}, small_mlp({"units": 8})
+    over = threading.Event()
+
+    def losses(name):
+        return tuning._train(TRAIN, VALIDATION, settings, plan, 1, tmp_path / name)["history"]["loss"]
+
+    def draw():
+        while not over.is_set():
+            random.sample(range(20), 10)
+
+    undisturbed = losses("0.npz")
+    with meanwhile(draw):
+        disturbed = [losses(f"{number}.npz") for number in (1, 2, 3)]
+        over.set()
+    assert disturbed == [pytest.approx(undisturbed, rel=1e-5)] * 3
+
+
+def test_a_scheduler_without_workers_is_told(monkeypatch):
+    import distributed
+
+    monkeypatch.setattr(tuning, "PATIENCE", 0.5)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(TuningError, match=f"{address} has no worker. Start some: dask worker {address}"):
+            tune(SPACE, scheduler=address)
 
 
 # ---------------------------------------------------------------------------------------------------------- PostgreSQL
@@ -456,7 +507,7 @@ def test_a_lost_worker_loses_no_configuration_and_doubles_none(tmp_path):
 @pytest.fixture
 def postgresql():
     """URL of a database of a server of our own."""
-    pytest.importorskip("psycopg", reason="needs psycopg: pip install 'psycopg[binary]'")
+    psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'psycopg[binary]'")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = shutil.which("initdb") or (found and found[-1])
     if not initdb:
@@ -472,10 +523,17 @@ def postgresql():
         command = [Path(initdb).resolve().with_name("postgres"), "-D", folder / "data", "-k", folder, "-h", "", "-F"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=folder, **owner) as server:
             try:
-                socket = folder / ".s.PGSQL.5432"
-                until(lambda: socket.exists() or server.poll() is not None, seconds=30)
+                url = f"postgresql://tuner@/postgres?host={folder}"
+
+                def answers() -> bool:  # its socket is there before it takes connections
+                    with contextlib.suppress(psycopg.OperationalError):
+                        psycopg.connect(url).close()
+                        return True
+                    return server.poll() is not None
+
+                until(answers, seconds=60)
                 assert server.poll() is None, server.stderr.read()
-                yield f"postgresql://tuner@/postgres?host={folder}"
+                yield url
             finally:
                 server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
                 server.communicate(timeout=30)
@@ -497,33 +555,11 @@ def test_a_study_in_postgresql(postgresql, tmp_path):
     assert stored.best_value == tuned.best.accuracy
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
+# ---------------------------------------------------------------------------------------------------------- importance
 
 
-def trial(number, params, accuracies, state="complete", keep="last"):
-    plan = Plan("mlp", {}, RECIPE.replace(epochs=9, keep=keep))
-    history = {"val_accuracy": accuracies, "val_loss": [1 - value for value in accuracies]}
-    return Trial(number, params, plan, state, None, history, [1.0])
-
-
-def test_the_accuracy_of_a_trial_is_that_of_the_weights_it_keeps():
-    assert trial(0, {}, [0.5, 0.9, 0.8]).accuracy == 0.8
-    kept = trial(0, {}, [0.5, 0.9, 0.8], keep="best")
-    assert kept.accuracy == 0.9
-    assert kept.accuracy_after(1) == 0.5
-
-
-def test_the_best_are_among_those_trained_out():
-    trials = [
-        trial(0, {}, [0.5, 0.6, 0.7], "complete"),
-        trial(1, {}, [0.9], "pruned"),
-        trial(2, {}, [0.5, 0.8], "pruned"),
-        trial(3, {}, [0.5, 0.6, 0.8], "complete"),
-        Trial(4, {}, trial(0, {}, [1.0]).plan, "failed", "ValueError: no", {}, []),
-    ]
-    tuned = Tuned("t", mlp_space(units=(1,)), (1, 2, 3), 2, trials, 1.0)
-    assert [found.number for found in tuned.top(9)] == [3, 0, 2, 1]
-    assert tuned.best.number == 3
+def trial(number, params, accuracies):
+    return Trial(number, params, small_mlp(params), "complete", None, {"val_accuracy": accuracies}, [1.0])
 
 
 def test_the_parameter_that_decides_is_the_important_one():
@@ -544,83 +580,9 @@ def test_the_parameter_that_decides_is_the_important_one():
 def test_nothing_is_important_where_all_trials_are_equally_good():
     space = mlp_space(units=(1, 2), rate=(0.1, 0.2))
     trials = [trial(number, values, [0.1]) for number, values in enumerate(space.configurations())]
-    found = tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0))
-    assert found == {"units": 0.0, "rate": 0.0}
-    assert plots.importance_bars(found).axes
-
-
-# ------------------------------------------------------------------------------------------------------------- figures
-
-
-def test_cut_curves_end_at_their_rung_and_the_others_are_named():
-    curves = [[0.5], [0.4, 0.6], [0.45, 0.7, 0.8, 0.9], []]
-    states = ["pruned", "pruned", "complete", "failed"]
-    figure = plots.halving_curves(curves, states, (1, 2, 4), ["a", "b", "c", "d"])
-    axis = figure.axes[0]
-    drawn = [line for line in axis.lines if line.get_linestyle() == "-" and line.get_marker() != "x"]
-    assert sorted(len(line.get_xdata()) for line in drawn) == [1, 2, 4]
-    ends = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines if line.get_marker() == "x"]
-    assert sorted(ends) == [(1, 0.5), (2, 0.6)]
-    assert [text.get_text() for text in axis.texts] == ["3 trials", "2 trials", "1 trial"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["c", "pruned"]
-    plt.close(figure)
-    with pytest.raises(ValueError, match="states has 1 entries, curves has 4"):
-        plots.halving_curves(curves, ["pruned"], (1,), ["a"])
-
-
-def test_a_cell_is_the_mean_over_all_other_factors():
-    configurations = [{"a": a, "b": b, "c": c} for a in (2, 1) for b in (10, 20) for c in (0, 1)]
-    accuracies = [values["a"] / 10 + values["b"] / 100 + values["c"] / 50 for values in configurations]
-    figure = plots.factor_heatmaps(configurations, accuracies, [("a", "b"), ("c", "a")])
-    left, right = figure.axes[:2]
-    assert [text.get_text() for text in left.texts] == ["21.00", "31.00", "31.00", "41.00"]  # a rising, then b
-    assert [text.get_text() for text in right.texts] == ["25.00", "35.00", "27.00", "37.00"]
-    assert (left.get_ylabel(), left.get_xlabel()) == ("a", "b")
-    assert left.collections[0].get_clim() == right.collections[0].get_clim()
-    plt.close(figure)
-    with pytest.raises(ValueError, match="pairs name 'd'"):
-        plots.factor_heatmaps(configurations, accuracies, [("a", "d")])
-
-
-def test_the_most_important_factor_is_on_top():
-    figure = plots.importance_bars({"batch_size": 0.2, "rate": 0.7, "width": 0.1})
-    axis = figure.axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["rate", "batch size", "width"]
-    assert [bar.get_width() for bar in axis.patches] == [0.7, 0.2, 0.1]
-    assert axis.yaxis_inverted()
-    plt.close(figure)
-
-
-# --------------------------------------------------------------------------------------------------------- command line
-
-
-def test_the_command_names_every_space(capsys):
-    assert tuple(tuning.SPACES) == cli.SPACES
-    with pytest.raises(SystemExit) as left:
-        cli.main(["tune", "--help"])
-    assert left.value.code == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in tuning.SPACES)
-    assert shown.strip().splitlines()[-1].startswith("Example: fashion-mnist tune cnn_grid")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["dance"],
-        ["cnn_grid", "--workers", "0"],
-        ["cnn_grid", "--scheduler", "localhost"],
-        ["cnn_grid", "--scheduler", "tcp://localhost:1", "--workers", "2"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage_is_2(arguments, capsys):
-    with pytest.raises(SystemExit) as left:
-        cli.main(["tune", *arguments])
-    assert left.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: fashion-mnist tune")
+    assert tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0)) == {"units": 0.0, "rate": 0.0}
 
 
 def test_no_test_image_is_read():
-    assert "x_test" not in inspect.getsource(tuning) + inspect.getsource(cli._tune)
+    assert "x_test" not in inspect.getsource(tuning)
     assert data.Dataset.__dataclass_fields__["x_test"], "what they are called"

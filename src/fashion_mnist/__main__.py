@@ -1,5 +1,5 @@
 """``python -m fashion_mnist`` is ``fashion-mnist``."""
 
-from fashion_mnist.cli import main
+from fashion_mnist.headless.cli import main
 
 raise SystemExit(main())

@@ -1,0 +1,291 @@
+"""Maps: points in the plane and in space, heat maps over images, answers of filters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.ticker import MaxNLocator
+from scipy.ndimage import gaussian_filter
+
+from fashion_mnist.figures import style
+from fashion_mnist.figures.images import as_images, draw, image_grid
+
+
+def embedding_map(
+    points: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    images: np.ndarray | None = None,
+    shown: Sequence[int] = (),
+    axis_names: tuple[str, str] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Points in the plane in the colours of their classes, each name where its class prevails.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 2)
+        Any number; they are drawn in a shuffled order, so that no class covers another, and rasterised.
+    labels : ndarray of int, shape (n,)
+    class_names : sequence of str, at most ten
+    images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), optional
+        The images behind the points; needed for thumbnails.
+    shown : sequence of int
+        Indices of the points to draw as thumbnails, framed in the colour of their class.
+    axis_names : tuple of str, optional
+        Without them no axes are drawn: position and scale of an embedding have no meaning of their own.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Figure
+    """
+    points, labels = np.asarray(points, dtype=float), np.asarray(labels)
+    colours = np.array(style.CLASS_COLOURS)
+    figure, axis = style.panel(ax, (8, 6) if axis_names else (8, 8))
+    order = np.random.default_rng(0).permutation(len(points))
+    look = {"s": np.clip(120_000 / len(points), 1.8, 12), "alpha": 0.35 if len(shown) else 0.7, "linewidths": 0}
+    axis.scatter(*points[order].T, c=colours[labels[order]], rasterized=True, **look)
+    if axis_names:
+        axis.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    else:
+        axis.set_aspect("equal")
+        axis.axis("off")
+    for index in shown:
+        thumbnail = OffsetImage(as_images(images)[index], zoom=0.95, cmap="gray_r", interpolation="nearest")
+        thumbnail.image.set_clim(0, 255)
+        frame = {"edgecolor": colours[labels[index]], "linewidth": 1.8, "boxstyle": "square,pad=0.1"}
+        axis.add_artist(AnnotationBbox(thumbnail, points[index], pad=0.1, bboxprops=frame))
+    if len(shown):
+        handles = [Line2D([], [], color=c, lw=4, label=n) for c, n in zip(colours, class_names, strict=False)]
+        axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=5, columnspacing=1.5)
+    present = np.unique(labels)
+    names = [class_names[label] for label in present]
+    style.write_names(axis, names, strongholds(points, labels, present), on=True, fontsize=11, fontweight="bold")
+    return figure
+
+
+def projection_3d(
+    points: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    views: Sequence[tuple[float, float]] = ((20, -65), (20, -25)),
+) -> Figure:
+    """Points in space from two sides, a colour and a marker a class.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 3)
+        A few thousand at most.
+    labels : ndarray of int, shape (n,)
+    class_names : sequence of str, at most ten
+    views : sequence of (elevation, azimuth)
+        In degrees, one a panel.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = plt.figure(figsize=(8, 4.5))
+    figure.set_layout_engine("none")  # the engine would leave a wide margin around a box in space
+    width = 1 / len(views)
+    for index, view in enumerate(views):
+        axis = figure.add_axes((index * width + 0.01, 0.15, 0.91 * width, 0.85), projection="3d")
+        for label, name in enumerate(class_names):
+            look = {"c": style.CLASS_COLOURS[label], "marker": style.CLASS_MARKERS[label], "alpha": 0.6}
+            axis.scatter(*np.asarray(points)[labels == label].T, s=8, linewidths=0, label=name, **look)
+        axis.view_init(*view)
+        axis.set_box_aspect((1, 1, 0.95), zoom=1.05)
+        for number, each in enumerate((axis.xaxis, axis.yaxis, axis.zaxis), start=1):
+            each.set_major_locator(MaxNLocator(4))
+            each.set_label_text(f"Component {number}", fontsize=9)
+            each.set_tick_params(labelsize=8, pad=-1)
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=5, markerscale=2, columnspacing=1.2, handletextpad=0.2)
+    return figure
+
+
+def feature_maps(maps: np.ndarray, image: np.ndarray, columns: int = 6, title: str = "") -> Figure:
+    """What the filters of a layer answer to one image, the image beside them.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (h, w, channels), float
+        Activations. Each channel has a scale of its own, from 0 (white; negative values too) to its highest value;
+        one that is nowhere positive is called silent.
+    image : ndarray, shape (28, 28) or (28, 28, 1), values 0 to 255
+    columns : int
+    title : str
+
+    Returns
+    -------
+    Figure
+    """
+    channels = np.moveaxis(np.asarray(maps, dtype=float), -1, 0)
+    peaks = channels.max(axis=(1, 2))
+    captions = [f"{number}" if peak > 0 else f"{number} silent" for number, peak in enumerate(peaks)]
+    size = 0.6 + 7.6 / columns * -(-len(channels) // columns)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, size), width_ratios=(1.2, 6.6))
+    draw(left, np.squeeze(image))
+    left.set_title("input", loc="center", fontsize=9)
+    left.set_anchor("N")
+    image_grid(channels / np.where(peaks > 0, peaks, 1)[:, None, None], captions, columns, (0, 1), "Blues", ax=right)
+    right.set_title(title)
+    return figure
+
+
+def heat_map_overlays(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Heat maps laid over the images they explain: columns images, rows methods, the plain images on top.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28, 1) or (n, 28, 28), values 0 to 255
+        Ten at most fit the page.
+    maps : mapping of method to ndarray, shape (n, h, w), values 0 to 1
+        A map of lower resolution is stretched over the image and interpolated; one of zeros is called so.
+    labels : sequence of str, length n
+        Text above each image.
+
+    Returns
+    -------
+    Figure
+        One axes a cell, one colour bar for all.
+
+    Raises
+    ------
+    ValueError
+        If a map has values outside 0 to 1.
+    """
+    for name, values in maps.items():
+        if np.min(values) < 0 or np.max(values) > 1:
+            raise ValueError(f"maps[{name!r}] runs from {np.min(values):.3g} to {np.max(values):.3g}; scale to 0 to 1")
+    figure, cells = _cells(images, maps, labels)
+    for axis, image, values in cells:
+        heat = _overlay(axis, image, values)
+    figure.colorbar(heat, ax=figure.axes, label="Importance (highest = 1)", shrink=0.8, pad=0.02)
+    return figure
+
+
+def evidence_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str], unit: str = "logits") -> Figure:
+    """Evidence for (red) and against (blue) a class, within the outlines of images: columns images, rows questions.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, 28, 28, 1) or (n, 28, 28), values 0 to 255
+    maps : mapping of question to ndarray, shape (n, h, w), any real numbers
+        All share one scale, symmetrical around 0, so that they can be compared; the sum of each is written below it.
+    labels : sequence of str, length n
+        Text above each image.
+    unit : str
+        What the values are, for the colour bar.
+
+    Returns
+    -------
+    Figure
+        The plain images in the first row, one axes a cell, one colour bar for all.
+    """
+    # The very largest values would leave all others pale.
+    limit = max(float(np.percentile(np.abs(np.concatenate([np.ravel(one) for one in maps.values()])), 99)), 1e-9)
+    figure, cells = _cells(images, maps, labels)
+    for axis, image, values in cells:
+        extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+        heat = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
+        axis.contour(gaussian_filter(image.astype(float), 1), levels=[40], colors="#333333", linewidths=0.9)
+        style.bare(axis)
+        axis.set_xlabel(f"sum {np.sum(values):+.1f}", fontsize=8, labelpad=2)
+    figure.colorbar(heat, ax=figure.axes, label=f"Evidence ({unit})", shrink=0.7, pad=0.02, extend="both")
+    return figure
+
+
+def answer(images, truth, probabilities, maps, class_names, how=""):
+    """What a network answers to an image as it is and disturbed, and where it looks in the disturbed one.
+
+    Parameters
+    ----------
+    images : ndarray, shape (2, 28, 28) or (2, 28, 28, 1), values 0 to 255
+        The image as it is, and disturbed.
+    truth : int
+        Its class.
+    probabilities : ndarray, shape (2, classes), values 0 to 1
+        The answer to each of the two.
+    maps : mapping of title to ndarray, shape (h, w), values 0 to 1
+        Two heat maps, drawn over the disturbed image.
+    class_names : sequence of str
+    how : str
+        How the maps were made; stands below the first.
+
+    Returns
+    -------
+    Figure
+        Axes: the two images, the two maps, and a bar for each class and image.
+    """
+    images, probabilities = as_images(images), np.asarray(probabilities)
+    figure, axes = plt.subplot_mosaic("ABE;CDE", figsize=(8, 4.4), width_ratios=(1, 1, 1.15))
+    for cell, image, name, chances in zip("AB", images, ("as it is", "disturbed"), probabilities, strict=True):
+        draw(axes[cell], image)
+        right = chances.argmax() == truth
+        said = f"{name}: {'✓' if right else '✗'} {class_names[chances.argmax()]} {chances.max():.0%}"
+        colour = style.RIGHT if right else style.WRONG
+        axes[cell].set_title(said, fontsize=9, fontweight="normal", loc="center", color=colour)
+    for cell, (title, values) in zip("CD", maps.items(), strict=True):
+        _overlay(axes[cell], images[1], values)
+        style.bare(axes[cell])
+        axes[cell].set_title(title, fontsize=9, fontweight="normal", loc="center")
+    axes["C"].set_xlabel(how, fontsize=8, color=style.GREY, loc="left")
+    bars, rows = axes["E"], np.arange(len(class_names))
+    bars.barh(rows - 0.2, probabilities[0], 0.38, color="white", edgecolor=style.GREY, label="as it is")
+    bars.barh(rows + 0.2, probabilities[1], 0.38, color=style.RIGHT, label="disturbed")
+    style.rows(bars, class_names)
+    bars.set(xlim=(0, 1), xlabel="Probability")
+    style.percent(bars.xaxis)
+    bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+    return figure
+
+
+def _overlay(axis, image, values):
+    """A pale image with a heat map over it, which is returned; one of zeros is called so."""
+    strength = np.linspace(0, 1, 256)
+    shades = plt.get_cmap("YlOrRd")(strength)
+    shades[:, 3] = strength**0.6  # where a map says nothing, the image is seen
+    draw(axis, image, palest=640)  # paler, so that a dark garment does not change the colours over it
+    look = {"vmin": 0, "vmax": 1, "interpolation": "bilinear", "extent": axis.images[0].get_extent()}
+    heat = axis.imshow(values, cmap=ListedColormap(shades), **look)
+    if not np.any(values):
+        look = {"ha": "center", "va": "center", "fontsize": 8, "path_effects": style.HALO}
+        axis.text(0.5, 0.5, "no\npositive\nevidence", transform=axis.transAxes, **look)
+    return heat
+
+
+def _cells(images, maps, labels):
+    """A figure with the images and their labels in its first row, and each further axes with its image and its map."""
+    images = as_images(images)
+    size, rows, columns = min(1.2, 6.4 / len(images)), len(maps) + 1, len(images)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.6 + size * columns, 0.4 + 1.1 * size * rows), squeeze=False)
+    for axis, image, label in zip(axes[0], images, labels, strict=True):
+        draw(axis, image)
+        axis.set_title(label, fontsize=8, fontweight="normal", loc="center")
+    for axis, name in zip(axes[:, 0], ("image", *maps), strict=True):
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    rows = zip(axes[1:], maps.values(), strict=True)
+    return figure, [cell for row, several in rows for cell in zip(row, images, several, strict=True)]
+
+
+def strongholds(points, labels, present):
+    """Where each class of `present` prevails, shape (classes, 2).
+
+    A median could lie in another class where a class is in several pieces.
+    """
+    low, high, cells = points.min(axis=0), points.max(axis=0), 40
+    sides = np.stack([low, high], axis=1)
+    grid = [np.histogram2d(*points[labels == label].T, bins=cells, range=sides)[0] for label in present]
+    density = np.stack([gaussian_filter(counts, sigma=2) for counts in grid])
+    prevalence = density**2 / np.maximum(density.sum(axis=0), 1e-9)
+    peaks = np.stack([np.unravel_index(np.argmax(one), one.shape) for one in prevalence])
+    return low + (peaks + 0.5) / cells * (high - low)

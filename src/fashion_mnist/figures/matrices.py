@@ -1,0 +1,203 @@
+"""Coloured tables: confusions, comparisons of pairs, factors of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from fashion_mnist.figures import style
+
+
+def confusion_matrix(
+    matrix: np.ndarray,
+    class_names: Sequence[str],
+    title: str = "",
+    axis_names: tuple[str, str] = ("True class", "Predicted class"),
+    ax: Axes | None = None,
+) -> Figure:
+    """Confusion matrix: counts in the cells, errors coloured by their share of the row.
+
+    Parameters
+    ----------
+    matrix : ndarray of int, shape (classes, classes)
+        Rows are true classes, columns predicted ones, as scikit-learn gives it.
+    class_names : sequence of str
+    title : str
+    axis_names : tuple of str
+        Of the rows, of the columns.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Figure
+        The diagonal has grey numbers and no colour, so that errors show.
+    """
+    figure, axis = style.panel(ax, (7.6, 6.4))
+    most = _confusion(axis, matrix, class_names, fontsize=9)
+    axis.set(ylabel=axis_names[0], xlabel=axis_names[1])
+    axis.set_title(title)
+    _error_bar(figure, axis, most)
+    return figure
+
+
+def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Confusion matrices of several networks side by side, two a row, on one scale.
+
+    Parameters
+    ----------
+    matrices : mapping of title to ndarray of int, shape (classes, classes)
+        Rows are true classes, columns predicted ones.
+    class_names : sequence of str
+
+    Returns
+    -------
+    Figure
+    """
+    rows = -(-len(matrices) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(8, 0.7 + 4.1 * rows), squeeze=False, sharey=True)
+    for axis in axes.flat[len(matrices) :]:
+        axis.remove()
+    drawn = axes.flat[: len(matrices)]
+    most = max(_errors(matrix).max() for matrix in matrices.values())
+    for axis, (title, matrix) in zip(drawn, matrices.items(), strict=True):
+        _confusion(axis, matrix, class_names, most, fontsize=8)
+        axis.set_xlabel("Predicted class")
+        axis.set_title(title)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("True class")
+    _error_bar(figure, list(drawn), most, orientation="horizontal", aspect=40)
+    return figure
+
+
+def significance_matrix(
+    first: Sequence[str],
+    second: Sequence[str],
+    differences: Sequence[float],
+    p_values: Sequence[float],
+    level: float = 0.05,
+    robust: Sequence[bool] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Which network is better than which, and by how much.
+
+    Parameters
+    ----------
+    first, second : sequence of str, length pairs
+        The two networks of each pair, every two once.
+    differences : sequence of float in [-1, 1]
+        Accuracy of the first less that of the second.
+    p_values : sequence of float
+        Adjusted ones, where there are several pairs.
+    level : float
+        A difference is coloured where the p-value is below.
+    robust : sequence of bool, optional
+        Whether a pair's difference holds at every seed: only these are filled, others are outlined. All if not given.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Figure
+        Row less column, in points of accuracy.
+    """
+    names = list(dict.fromkeys([*first, *second]))
+    robust = [True] * len(first) if robust is None else robust
+    figure, axis = style.panel(ax, (8, 1.9 + 0.42 * len(names)))
+    _names(axis, names, names)
+    axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
+    for one, other, gain, p_value, holds in zip(first, second, differences, p_values, robust, strict=True):
+        for row, column, points in ((one, other, 100 * gain), (other, one, -100 * gain)):
+            y, x = names.index(row), names.index(column)
+            edge = (style.RIGHT if points > 0 else style.WRONG) if p_value < level else "#EFEFEF"
+            fill = edge if holds or p_value >= level else "white"
+            axis.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, facecolor=fill, edgecolor=edge, linewidth=1.6))
+            ink = "white" if fill in (style.RIGHT, style.WRONG) else "#333333"
+            axis.text(x, y, f"{round(points, 2) + 0.0:+.2f}", ha="center", va="center", fontsize=8, color=ink)
+    meanings = {style.RIGHT: "row is better", style.WRONG: "row is worse", "#EFEFEF": "no difference shown"}
+    handles = [Patch(color=colour, label=meaning) for colour, meaning in meanings.items()]
+    if not all(robust):
+        handles.append(Patch(facecolor="white", edgecolor=style.GREY, label="not at every pair of seeds"))
+    title = f"Row less column, points of accuracy; coloured where adjusted p < {level:g}"
+    axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, title=title)
+    return figure
+
+
+def factor_heatmaps(
+    configurations: Sequence[Mapping[str, Any]], accuracies: Sequence[float], pairs: Sequence[tuple[str, str]]
+) -> Figure:
+    """Mean validation accuracy for each combination of two factors, one panel a pair, one scale for all.
+
+    Parameters
+    ----------
+    configurations : sequence of n mappings of factor to value
+    accuracies : sequence of float, length n, values 0 to 1
+    pairs : sequence of (str, str)
+        Factors along the rows and along the columns of each panel. A cell is the mean over all configurations that
+        have both values, whatever their other factors; it is empty if there is none.
+
+    Returns
+    -------
+    Figure
+    """
+    factors = pd.DataFrame(configurations)
+    percent = 100 * pd.Series(accuracies)
+    tables = [percent.groupby([factors[a], factors[b]]).mean().unstack() for a, b in pairs]
+    low, high = min(table.min(axis=None) for table in tables), max(table.max(axis=None) for table in tables)
+    size, ratios = (8, 1.3 + 0.55 * max(map(len, tables))), [table.shape[1] for table in tables]
+    figure, axes = plt.subplots(1, len(pairs), figsize=size, width_ratios=ratios, squeeze=False)
+    for axis, table, (row_factor, column_factor) in zip(axes[0], tables, pairs, strict=True):
+        texts = table.map(lambda mean: "" if np.isnan(mean) else f"{mean:.2f}").to_numpy()
+        _cells(axis, table.to_numpy(), texts, low, high, fontsize=8.5)
+        _names(axis, table.index, table.columns, rotation=0, ha="center")
+        axis.set(xlabel=column_factor, ylabel=row_factor, aspect="auto")
+    figure.colorbar(axis.images[0], ax=list(axes[0]), pad=0.02, label="Validation accuracy (%)")
+    return figure
+
+
+def _errors(matrix):
+    """Share of each cell in its row, zero on the diagonal and where a class does not occur."""
+    shares = np.asarray(matrix) / np.maximum(np.sum(matrix, axis=1, keepdims=True), 1)
+    return np.where(np.eye(len(shares), dtype=bool), 0, shares)
+
+
+def _confusion(axis, matrix, class_names, most=None, fontsize=9):
+    """One matrix, errors on a scale up to `most` or else to their highest share; returns the end of the scale."""
+    matrix, wanted = np.asarray(matrix), (len(class_names),) * 2
+    if matrix.shape != wanted:
+        raise ValueError(f"the matrix has shape {matrix.shape}; {len(class_names)} class names need {wanted}")
+    errors = _errors(matrix)
+    most = most or errors.max() or 1
+    _cells(axis, errors, np.where(matrix > 0, matrix.astype(str), ""), 0, most, fontsize)
+    for text in axis.texts:
+        if text.get_position()[0] == text.get_position()[1]:
+            text.set_color(style.GREY)
+    _names(axis, class_names, class_names)
+    return most
+
+
+def _error_bar(figure, axes, most, **settings):
+    scale = ScalarMappable(Normalize(0, 100 * (most or 1)), "Blues")
+    figure.colorbar(scale, ax=axes, label="Errors: share of the row (%)", shrink=0.7, pad=0.02, **settings)
+
+
+def _cells(axis, values, texts, low, high, fontsize):
+    """Coloured cells with a text in each, light where the colour is dark."""
+    axis.imshow(values, cmap="Blues", vmin=low, vmax=high)
+    for (row, column), text in np.ndenumerate(texts):
+        ink = "white" if values[row, column] > low + 0.6 * (high - low) else "black"
+        axis.text(column, row, text, ha="center", va="center", fontsize=fontsize, color=ink)
+
+
+def _names(axis, rows, columns, rotation=45, ha="right"):
+    """Names beside the rows and below the columns, without lines."""
+    style.bare(axis)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_xticks(range(len(columns)), columns, rotation=rotation, ha=ha, rotation_mode="anchor")

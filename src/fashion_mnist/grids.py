@@ -1,0 +1,146 @@
+"""What notebooks 03 and 04 have in common: a grid's study, its best with fresh seeds, and what the study saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from fashion_mnist import evaluation, tuning
+from fashion_mnist.halving import Trial, Tuned
+from fashion_mnist.networks import Network, clock
+from fashion_mnist.study import Study
+
+Seeds = Mapping[str, Sequence[Network]]  # by configuration
+
+
+def curves(tuned: Tuned) -> tuple[list[list[float]], list[str], tuple[int, ...], list[str]]:
+    """What `figures.curves.halving_curves` takes, in its order; trials of a search are called by their numbers."""
+    names = [trial.name if tuned.space.is_grid else f"trial {trial.number}" for trial in tuned.trials]
+    return [trial.val_accuracy for trial in tuned.trials], [trial.state for trial in tuned.trials], tuned.rungs, names
+
+
+def fresh_seeds(run: Study, trial: Trial, name: str, kind: str) -> list[Network]:
+    """Train a configuration to the end with seeds that its study did not use; `name`, `kind` as in `Study.train`."""
+    plan, settings = trial.plan, {"name": name, "kind": kind, "first": run.seed + 1}
+    return run.train_seeds(plan.architecture, plan.recipe, arguments=plan.arguments, **settings)
+
+
+def scores(networks: Seeds, trials: Sequence[Trial], reported: Mapping[str, float]) -> pd.DataFrame:
+    """Validation accuracy with fresh seeds beside what the study saw and what was reported elsewhere.
+
+    Parameters
+    ----------
+    networks : mapping of configuration to sequence of Network
+        Its seeds.
+    trials : sequence of Trial
+        Of the study, in the same order.
+    reported : mapping of configuration to float
+
+    Returns
+    -------
+    DataFrame
+        A row a configuration, under its name: ``seeds``, ``mean``, ``std`` (0 for one seed), ``parameters``,
+        ``in_study`` after ``study_epochs``, and ``reported``, NaN if it was not.
+    """
+    rows = {}
+    for (name, seeds), trial in zip(networks.items(), trials, strict=True):
+        mean, std = evaluation.mean_and_std([one.validation_accuracy for one in seeds])
+        measured = {"seeds": len(seeds), "mean": mean, "std": std, "parameters": seeds[0].card["parameters"]}
+        seen = {"in_study": trial.accuracy, "study_epochs": trial.epochs, "reported": reported.get(name, np.nan)}
+        rows[name] = measured | seen
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration")
+
+
+def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str) -> str:
+    """By how much one configuration is above another on the validation images, and whether McNemar's test tells them
+    apart at every pair of seeds; in words."""
+    means = {name: np.mean([one.validation_accuracy for one in networks[name]]) for name in (first, second)}
+    better, other = sorted(means, key=means.get, reverse=True)
+    answers = [[one.predictions["validation"].argmax(axis=1) for one in networks[name]] for name in (better, other)]
+    p_value = max(evaluation.mcnemar(labels, one, two)["p_value"] for one in answers[0] for two in answers[1])
+    says = f"{'' if p_value < 0.05 else 'but not '}at every pair of seeds (McNemar's test: p up to {p_value:.1g})"
+    return f"{better} is {100 * (means[better] - means[other]):.2f} points above {other}, {says}"
+
+
+def starting_procedure(run: Study, tuned: Tuned, stopped: Mapping[str, Network]) -> tuple[float, float]:
+    """What the starting project's way of training costs, measured once in plain Keras; see `Study.keep`.
+
+    Parameters
+    ----------
+    run : Study
+    tuned : Tuned
+        Of all configurations.
+    stopped : mapping of configuration to Network
+        Some of them, trained by that procedure until it stopped early.
+
+    Returns
+    -------
+    epochs, seconds : float
+        How many each takes on average, and how long an epoch of all takes.
+    """
+    chosen = run.data.subset(run.profile.tuning_images, None, None)
+    epochs = {name: network.card["epochs"] for name, network in stopped.items()}
+
+    def measure() -> dict[str, float]:
+        seconds = {}
+        for trial in tuned.trials:
+            rates = tuning.plain_keras_rates(trial.plan, chosen.x_train, chosen.y_train)
+            seconds[trial.name] = len(chosen.y_train) / rates.training + len(chosen.y_val) / rates.evaluation
+        # An epoch of a large network costs more, so it counts for more.
+        each = np.average(list(epochs.values()), weights=[seconds[name] for name in epochs])
+        return {"epochs": each, "seconds": sum(seconds.values())}
+
+    found = run.keep("starting_procedure", measure, of=[[trial.name for trial in tuned.trials], epochs])
+    return float(found["epochs"]), float(found["seconds"])
+
+
+def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost: tuple[float, float]) -> dict:
+    """Headline numbers of both notebooks.
+
+    Parameters
+    ----------
+    grid, search : Tuned
+    best, found : Series
+        Rows of `scores`, of the grid's best and of the search's.
+    cost : tuple of float
+        As `starting_procedure` gives it.
+
+    Returns
+    -------
+    dict of str to float
+        ``saving`` is what that procedure takes to what the study took. It is the product of ``saving_by_pruning``,
+        counted in epochs, ``saving_by_schedule``, whose whole trainings have another number of epochs, and
+        ``saving_by_engine``, the rest: an epoch is faster.
+    """
+    epochs, seconds = cost
+    return {
+        "configurations": len(grid.trials),
+        "best_validation_accuracy_mean": best["mean"],
+        "best_validation_accuracy_std": best["std"],
+        "search_validation_accuracy_mean": found["mean"],
+        "search_validation_accuracy_std": found["std"],
+        "study_seconds": round(grid.seconds, 1),
+        "study_epochs": grid.epochs,
+        "search_seconds": round(search.seconds, 1),
+        "search_configurations": len(search.trials),
+        "full_grid_seconds": round(epochs * seconds, 1),
+        "full_grid_epochs_each": epochs,
+        "saving": round(epochs * seconds / grid.seconds, 2),
+        "saving_by_pruning": round(len(grid.trials) * grid.rungs[-1] / grid.epochs, 2),
+        "saving_by_schedule": round(epochs / grid.rungs[-1], 2),
+        "saving_by_engine": round(seconds / len(grid.trials) * grid.epochs / grid.seconds, 2),
+    }
+
+
+def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, float]) -> str:
+    """Markdown table of one row, for README; `best` and `found` as in `headline`."""
+    accuracies = [f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f} %" for row in (best, found)]
+    factors = " × ".join(f"{headline[f'saving_by_{factor}']:.1f}" for factor in ("pruning", "schedule", "engine"))
+    cells = [grid, f"{headline['configurations']}", *accuracies, clock(headline["study_seconds"])]
+    return (
+        "| Grid | Configurations | Best of the grid | Best of the search | Time of the grid's study "
+        "| Saving (pruning × schedule × engine) |\n|---|---:|---:|---:|---:|---:|\n"
+        f"| {' | '.join(cells)} | {headline['saving']:.1f} × ({factors}) |"
+    )

@@ -1,0 +1,513 @@
+"""The command line, ``fashion-mnist VERB``: results on standard output, messages on standard error.
+
+Exit status 0 done, 1 failed, 2 wrong usage, 130 interrupted. Whatever is slow to import is imported by the verb that
+needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fashion_mnist import __version__
+from fashion_mnist.profiles import PROFILES
+
+SPLITS = ("train", "validation", "test")
+SPACES = ("cnn_grid", "resnet_grid", "cnn_search", "resnet_search")  # the keys of spaces.SPACES, which costs TensorFlow
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        ``sys.argv[1:]`` if not given.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done, 1 failed, 130 interrupted. Wrong usage leaves through SystemExit(2), as argparse does it.
+    """
+    # Tables and progress hold characters that a Windows console's own encoding may lack.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    chosen = _parser().parse_args(arguments)
+    try:
+        return chosen.act(chosen)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `fashion-mnist … | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from fashion_mnist.data import DataError
+        from fashion_mnist.files import Busy
+
+        # Sentences meant for the user are the whole message; anything else is a bug and shows where it happened.
+        if isinstance(error, (Busy, DataError, ValueError, OSError)):
+            print(f"fashion-mnist: {error}", file=sys.stderr)
+            return 1
+        raise
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fashion-mnist",
+        description="A study of Fashion-MNIST in notebooks: get the data, run the notebooks, render what they found.",
+        epilog="Example: fashion-mnist run --profile quick && fashion-mnist report",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    adders = (
+        _add_run,
+        _add_train,
+        _add_report,
+        _add_data,
+        _add_tune,
+        _add_evaluate,
+        _add_compare,
+        _add_export,
+        _add_predict,
+        _add_app,
+        _add_colab,
+    )
+    for add in adders:
+        add(verbs)
+    return parser
+
+
+def _verb(verbs: argparse._SubParsersAction, name: str, act: Callable[[argparse.Namespace], int]):
+    """Add a verb; the docstring of what it does is its help, and ends with an example."""
+    description, _, example = act.__doc__.partition("Example:")
+    description = " ".join(description.split())
+    summary = description[0].lower() + description[1:].split(". ")[0].removesuffix(".")
+    verb = verbs.add_parser(name, help=summary, description=description, epilog=f"Example:{example.rstrip()}")
+    verb.set_defaults(act=act, parser=verb)
+    return verb
+
+
+def _add_data_option(verb: argparse.ArgumentParser, what: str = "the data set") -> None:
+    verb.add_argument("--data", type=Path, metavar="PATH", help=f"{what}; searched for if not given")
+
+
+def _add_notebooks(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="which ones, such as 01_eda; all if not given")
+
+
+def _add_study_options(verb: argparse.ArgumentParser, profile: str, seed: str) -> None:
+    """What decides the outcome of a study: --profile, --data and --seed."""
+    verb.add_argument("--profile", choices=PROFILES, default="quick", help=f"{profile} (%(default)s)")
+    _add_data_option(verb)
+    verb.add_argument("--seed", type=_seed, default=0, help=f"{seed} (%(default)s)")
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..{2**32 - 1}")
+    return seed
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return count
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not in 1..{2**16 - 1}")
+    return port
+
+
+def _check_notebooks(chosen: argparse.Namespace) -> None:
+    """Leave as for any wrong usage if a notebook was named that there is not."""
+    from fashion_mnist.headless import runner
+
+    if chosen.notebooks:
+        try:
+            runner.notebooks(chosen.notebooks)
+        except ValueError as error:
+            chosen.parser.error(str(error))
+
+
+# ------------------------------------------------------------------------------------------------ run, train, report
+
+
+def _add_run(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "run", _run)
+    _add_notebooks(verb)
+    _add_study_options(verb, "how much of everything", "seed of everything random")
+    again = verb.add_mutually_exclusive_group()
+    again.add_argument("--fresh", action="store_true", help="execute also what is done already, and train again")
+    again.add_argument("--redraw", action="store_true", help="with --profile full: draw again, train nothing")
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    """Execute the notebooks in order. What is done already for the same code, profile, seed and data is kept.
+
+    Example: fashion-mnist run 01_eda 02_baselines --profile quick
+    """
+    from fashion_mnist.headless import runner
+
+    if chosen.redraw and chosen.profile != "full":
+        chosen.parser.error("--redraw goes with --profile full")
+    _check_notebooks(chosen)
+    return runner.run(chosen.notebooks, chosen.profile, chosen.data, chosen.seed, chosen.fresh, chosen.redraw)
+
+
+def _add_train(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "train", _train)
+    _add_notebooks(verb)
+    verb.add_argument("--missing", action="store_true", required=True, help="those without a card or weights")
+    _add_data_option(verb)
+
+
+def _train(chosen: argparse.Namespace) -> int:
+    """Train the networks of the full study that are not there yet, most wanted first. Each is kept as it is done, and
+    one that was interrupted goes on from its last epoch.
+
+    Example: fashion-mnist train --missing 02_baselines
+    """
+    from fashion_mnist.headless import runner
+
+    _check_notebooks(chosen)
+    return runner.train_missing(chosen.notebooks, chosen.data)
+
+
+def _add_report(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "report", _report)
+    verb.add_argument("--profile", choices=PROFILES, help="whose notebooks; quick if there are any, else full")
+    verb.add_argument("--readme", action="store_true", help="rewrite what README.md and docs/ show of results/")
+    verb.add_argument("--check", action="store_true", help="with --readme: change nothing, fail if one is stale")
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    """Render the executed notebooks to HTML in build/report. With --readme, rewrite README's numbers instead.
+
+    Example: fashion-mnist report --profile full
+    """
+    if chosen.check and not chosen.readme:
+        chosen.parser.error("--check goes with --readme")
+    if chosen.profile and chosen.readme:
+        chosen.parser.error("--readme takes its numbers from results/, which are those of full; leave --profile out")
+    if not chosen.readme:
+        from fashion_mnist.headless import report
+
+        print(report.report(chosen.profile))
+        return 0
+    from fashion_mnist.headless import readme
+
+    differing = readme.rewrite(check=chosen.check)
+    if differing and chosen.check:
+        stale = ", ".join(differing)
+        print(f"Not as in results/: {stale}. `fashion-mnist report --readme` rewrites it.", file=sys.stderr)
+        return 1
+    print(f"Rewritten: {', '.join(differing)}" if differing else "The pages agree with results/.")
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------------------- data
+
+
+def _add_data(verbs: argparse._SubParsersAction) -> None:
+    data = verbs.add_parser(
+        "data",
+        help="get, check and pack the data set",
+        description="Get, check and pack the data set.",
+        epilog="Example: fashion-mnist data fetch && fashion-mnist data verify",
+    )
+    actions = data.add_subparsers(title="verbs", metavar="VERB", required=True)
+    fetch = _verb(actions, "fetch", _data_fetch)
+    fetch.add_argument("--to", type=Path, metavar="FOLDER", help="where to; Data/ if not given")
+    verify = _verb(actions, "verify", _data_verify)
+    _add_data_option(verify, "folder of the files")
+    pack = _verb(actions, "pack", _data_pack)
+    _add_data_option(pack)
+    pack.add_argument("--to", type=Path, metavar="FILE", help="zip to write; build/data.zip if not given")
+    info = _verb(actions, "info", _data_info)
+    _add_data_option(info)
+
+
+def _data_fetch(chosen: argparse.Namespace) -> int:
+    """Download the four official files. Cut-off downloads are begun again; checksums are verified.
+
+    Example: fashion-mnist data fetch --to Data
+    """
+    from fashion_mnist import data
+
+    print(data.fetch(chosen.to))
+    return 0
+
+
+def _data_verify(chosen: argparse.Namespace) -> int:
+    """Compare files with the official checksums.
+
+    Example: fashion-mnist data verify --data Data
+    """
+    from fashion_mnist import data
+
+    checks = data.verify(chosen.data)
+    width = max(len(file) for file, *_ in checks)
+    for file, expected, actual, right in checks:
+        verdict = "ok" if right else f"{actual}, {expected}" if right is None else f"WRONG: {actual}, not {expected}"
+        print(f"{file:<{width}}  {verdict}")
+    if wrong := [file for file, _, _, right in checks if right is False]:
+        print(f"{len(wrong)} of {len(checks)} files are not what they should be.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _data_pack(chosen: argparse.Namespace) -> int:
+    """Pack the real data into one zip, for Colab or a machine without network. Not over the checkout's data.zip unless
+    told: that is the sample, and under version control.
+
+    Example: fashion-mnist data pack --to /media/stick/data.zip
+    """
+    from fashion_mnist import data
+
+    print(data.pack(chosen.data, chosen.to or data.root() / "build" / "data.zip"))
+    return 0
+
+
+def _data_info(chosen: argparse.Namespace) -> int:
+    """Say which data would be used, and what is in it.
+
+    Example: fashion-mnist data info
+    """
+    from fashion_mnist import data
+
+    facts = data.info(chosen.data)
+    for name in ("path", "source", "kind", "fingerprint"):
+        print(f"{name:<12}  {facts[name]}")
+    for number, (file, size) in enumerate(facts["files"].items()):
+        print(f"{'files' if number == 0 else '':<12}  {file}, {size:,} bytes")
+    splits = facts["images"]
+    print(f"\n{'images':<12}" + "".join(f"{split:>12}" for split in splits))
+    for name in data.CLASS_NAMES:
+        print(f"{name:<12}" + "".join(f"{facts['classes'][split][name]:>12,}" for split in splits))
+    print(f"{'all':<12}" + "".join(f"{count:>12,}" for count in splits.values()))
+    if facts["kind"] == "sample":
+        print(data.SAMPLE_BANNER, file=sys.stderr)
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------------------- tune
+
+
+def _add_tune(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "tune", _tune)
+    verb.add_argument("space", choices=SPACES, metavar="SPACE", help=f"one of {', '.join(SPACES)}")
+    verb.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (%(default)s)")
+    verb.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to use: tcp://host:8786")
+    verb.add_argument("--storage", metavar="URL", help="Optuna storage; SQLite in build/tuning if not given")
+    verb.add_argument("--trials", type=_count, metavar="N", help="configurations; all of a grid, 36 of a search")
+    verb.add_argument("--epochs", type=_count, metavar="E", help="of a whole training; the profile's if not given")
+    seed = "seed of configurations and trainings; without --deterministic, threads add up in any order, so that close "
+    _add_study_options(verb, "how many images and epochs", f"{seed}calls may end otherwise in another run")
+    verb.add_argument("--deterministic", action="store_true", help="the same numbers in every run here, more slowly")
+    verb.add_argument("--name", help="of the study; made from its settings if not given")
+    verb.add_argument("--resume", action="store_true", help="go on with the study if it was begun")
+
+
+def _tune(chosen: argparse.Namespace) -> int:
+    """Search a space of configurations by successive halving. Validation images decide; a killed study resumes.
+
+    Example: fashion-mnist tune cnn_grid --profile quick --workers 2
+    """
+    if chosen.scheduler and chosen.workers > 1:
+        chosen.parser.error("--workers starts processes here, --scheduler uses those that are; give one of them")
+    if chosen.scheduler and "://" not in chosen.scheduler:
+        chosen.parser.error(f"--scheduler {chosen.scheduler} is no address such as tcp://host:8786")
+
+    from fashion_mnist import data, profiles
+
+    budget = profiles.named(chosen.profile)
+    dataset = data.load(chosen.data).subset(budget.train_images, budget.validation_images, budget.test_images)
+    print(dataset.describe(), file=sys.stderr)
+
+    from fashion_mnist import tuning
+
+    try:
+        tuned = tuning.tune(
+            chosen.space,
+            (dataset.x_train, dataset.y_train),
+            (dataset.x_val, dataset.y_val),
+            epochs=chosen.epochs or (budget.resnet_epochs if "resnet" in chosen.space else budget.cnn_epochs),
+            trials=chosen.trials,
+            seed=chosen.seed,
+            deterministic=chosen.deterministic,
+            storage=chosen.storage,
+            name=chosen.name,
+            workers=chosen.workers,
+            scheduler=chosen.scheduler,
+            resume=chosen.resume,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Interrupted. The same command with --resume goes on.") from None
+
+    rows = [["accuracy", "epochs", "seconds", *tuned.space.parameters]]
+    for trial in tuned.top(10):
+        values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.params.values()]
+        rows.append([f"{trial.accuracy:.4f}", str(trial.epochs), f"{trial.seconds:.0f}", *values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True)))
+    if dataset.kind == "sample":
+        print(data.SAMPLE_BANNER, file=sys.stderr)
+    states = [trial.state for trial in tuned.trials]
+    for trial in tuned.trials:
+        if trial.state == "failed":
+            print(f"Trial {trial.number}, {trial.params}, failed: {trial.error}", file=sys.stderr)
+    counts = ", ".join(f"{states.count(state)} {word}" for state, word in _STATES.items())
+    print(f"Study {tuned.name}: {counts}; {tuned.epochs} epochs in {tuned.seconds:.0f} s", file=sys.stderr)
+    return 0
+
+
+_STATES = {"complete": "trained out", "pruned": "pruned", "failed": "failed"}
+
+
+# ----------------------------------------------------------------------------------------- evaluate, compare, export
+
+
+def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "evaluate", _evaluate)
+    verb.add_argument("model", metavar="MODEL", help="name or card of a network of ours, or a .keras or .h5 file")
+    _add_measuring(verb)
+    verb.add_argument("--out", type=Path, metavar="FOLDER", help="write report, metrics, predictions and figures there")
+
+
+def _add_compare(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "compare", _compare)
+    verb.add_argument("models", nargs="+", metavar="MODEL", help="two or more, named as for evaluate")
+    _add_measuring(verb)
+
+
+def _add_measuring(verb: argparse.ArgumentParser) -> None:
+    _add_data_option(verb)
+    verb.add_argument("--split", choices=SPLITS, default="test", help="which images (%(default)s)")
+    scaled = "whether a model of yours wants pixels in 0..255 (raw) or 0..1 (unit); auto tries both on validation data"
+    verb.add_argument("--scaled", choices=("auto", "raw", "unit"), default="auto", help=scaled)
+    verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    """Measure a network of the study, or any Keras model, on a split of the data. A model of yours takes 28 x 28
+    images, with or without a channel axis or flat, and gives ten probabilities or logits.
+
+    Example: fashion-mnist evaluate cnn_seed0 --split test --out build/cnn
+    """
+    from fashion_mnist.headless import measure
+
+    return measure.evaluate(chosen.model, chosen.data, chosen.split, chosen.scaled, chosen.out, chosen.json)
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    """Say which of several networks is better on the same images, if that can be said. It is about these trained
+    networks: other seeds of the same recipe differ too.
+
+    Example: fashion-mnist compare mlp_seed0 cnn_seed0
+    """
+    if len(chosen.models) < 2:
+        chosen.parser.error("give two models or more")
+    if len(set(chosen.models)) < len(chosen.models):
+        chosen.parser.error("a model is named twice")
+    from fashion_mnist.headless import measure
+
+    return measure.compare(chosen.models, chosen.data, chosen.split, chosen.scaled, chosen.json)
+
+
+def _add_export(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "export", _export)
+    verb.add_argument("model", metavar="MODEL", help="name or card of a network of ours, or a .keras or .h5 file")
+    verb.add_argument("--to", choices=("onnx", "keras"), required=True, help="format")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="file to write; build/export/NAME if not given")
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    """Write a network of the study for use elsewhere. ONNX runs without Keras; a .keras file is for the Keras that is
+    installed here. Both take uint8 pixels as floats in 0..255 and give logits.
+
+    Example: fashion-mnist export cnn_seed0 --to onnx --out cnn.onnx
+    """
+    from fashion_mnist.headless import measure
+
+    print(measure.export(chosen.model, chosen.to, chosen.out))
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------ predict, app
+
+
+def _add_predict(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "predict", _predict)
+    verb.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures, one garment in each")
+    _add_model_option(verb)
+    verb.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _predict(chosen: argparse.Namespace) -> int:
+    """Name the garment in pictures of yours, or say that there is none. Best is one garment on a plain background; a
+    picture that cannot be used is named on standard error, and the exit status is then 1.
+
+    Example: fashion-mnist predict shirt.jpg boot.png --json
+    """
+    from fashion_mnist.headless import expert
+
+    return expert.predict(chosen.images, chosen.model, chosen.json)
+
+
+def _add_app(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "app", _app)
+    _add_model_option(verb)
+    verb.add_argument("--host", default="127.0.0.1", help="address to answer at; 0.0.0.0 lets others in (%(default)s)")
+    verb.add_argument("--port", type=_port, help="the first free one from 7860 on if not given")
+    _add_data_option(verb, "the data set, for examples")
+
+
+def _app(chosen: argparse.Namespace) -> int:
+    """Show garments to a network in the browser: upload, paste or draw a picture, or pick a test image. Only this
+    machine is answered unless --host says otherwise, and nothing is sent anywhere.
+
+    Example: fashion-mnist app --model cnn_seed0 --port 7861
+    """
+    from fashion_mnist.headless import demo
+
+    return demo.serve(chosen.model, chosen.host, chosen.port, chosen.data)
+
+
+def _add_model_option(verb: argparse.ArgumentParser) -> None:
+    what = "name or card of a network of ours; the best on validation images if not given"
+    verb.add_argument("--model", metavar="NAME|PATH", help=what)
+
+
+# ------------------------------------------------------------------------------------------------------------- colab
+
+
+def _add_colab(verbs: argparse._SubParsersAction) -> None:
+    verb = _verb(verbs, "colab", _colab)
+    _add_notebooks(verb)
+    verb.add_argument("--to", type=Path, metavar="FOLDER", help="where to; build/colab if not given")
+
+
+def _colab(chosen: argparse.Namespace) -> int:
+    """Write copies of the notebooks that run on Google Colab with nothing else uploaded.
+
+    Example: fashion-mnist colab main --to build/colab
+    """
+    from fashion_mnist.headless import colab
+
+    _check_notebooks(chosen)
+    for copy in colab.write_colab(chosen.notebooks, chosen.to):
+        print(f"{copy.path}  {copy.size / 1e6:.1f} MB")
+        if copy.left_out:
+            print(f"{copy.path.name} is full; left out: {', '.join(copy.left_out)}", file=sys.stderr)
+    return 0

@@ -1,0 +1,116 @@
+"""grids.py: what 03 and 04 say of a study follows from its trials, its winners' cards and one measurement."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import garments
+
+from fashion_mnist import grids  # isort: skip  first, so that TensorFlow starts silently
+
+from fashion_mnist import data, evaluation, profiles, records, study
+from fashion_mnist.halving import Tuned
+from fashion_mnist.networks import Network
+from fashion_mnist.spaces import builder_grid
+
+SPACE = builder_grid("mlp_grid", "mlp", {"dropout": (0.0, 0.5), "hidden": ((4,), (8,))})
+COST = 4.5, 40.0  # epochs each, seconds an epoch of all
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """Four configurations of which one is trained out, for three epochs."""
+    curves = [[0.5], [0.6, 0.7, 0.8], [0.4], [0.3]]
+    trials = [
+        {"number": number, **params, "state": "complete" if len(curve) == 3 else "pruned", "error": None}
+        | {"val_accuracy": curve, "pieces": [1.0]}
+        for number, (params, curve) in enumerate(zip(SPACE.configurations(), curves, strict=True))
+    ]
+    return Tuned.from_rows(SPACE, trials, (1, 3), 3, seconds=30.0)
+
+
+@pytest.fixture
+def run(tmp_path):
+    images, labels = garments(64, 0)
+    arrays = data.Dataset(*[images, labels] * 3, "arrays of a test", "unverified", "0123456789abcdef")
+    return study.Study("03_test", profiles.named("smoke"), 0, arrays, tmp_path, tmp_path)
+
+
+def network(folder, name, accuracy, right):
+    """A network as `grids` sees it: its card, and predictions of ten validation images, so many of them right."""
+    answers = np.full((10, 10), 0.01)
+    answers[np.arange(10), [i if i < right else (i + 1) % 10 for i in range(10)]] = 0.91
+    records.write_predictions(folder / "results" / "predictions" / f"{name}.npz", {"validation": answers})
+    card = {"history": {"val_accuracy": [0.1, accuracy]}, "kept_epoch": 2, "parameters": 1234, "epochs": 7}
+    return Network(name, card, folder)
+
+
+def test_curves_of_a_study_are_drawn_under_their_names(tuned, study_style):
+    from fashion_mnist import figures
+
+    figure = figures.curves.halving_curves(*grids.curves(tuned))
+    named = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert named == ["0.0-(8,): 80.00%", "best pruned, 0.0-(4,): 50.00%"]
+
+
+def test_fresh_seeds_are_none_that_the_study_used(run, tuned):
+    trained = grids.fresh_seeds(run, tuned.best, "mlp_grid_top1", "MLP (8,), grid")
+    assert [one.name for one in trained] == ["mlp_grid_top1_seed1"] and trained[0].has_weights
+    card = trained[0].card
+    assert card["seed"] == 1 and card["kind"] == "MLP (8,), grid" and card["recipe"]["epochs"] == 3
+    assert card["arguments"] == {"hidden": [8], "dropout": 0.0}
+
+
+def test_scores_are_means_over_seeds_beside_what_the_study_saw(tmp_path, tuned):
+    seeds = [network(tmp_path, f"one_seed{seed}", accuracy, 5) for seed, accuracy in ((1, 0.70), (2, 0.74))]
+    alone = [network(tmp_path, "two_seed1", 0.6, 5)]
+    table = grids.scores({"one": seeds, "two": alone}, tuned.top(2), {"two": 0.55})
+    assert list(table.index) == ["one", "two"]
+    assert table["mean"].tolist() == pytest.approx([0.72, 0.6])
+    assert table["std"].tolist() == pytest.approx([evaluation.mean_and_std([0.70, 0.74])[1], 0])
+    assert table["in_study"].tolist() == [0.8, 0.5] and table["study_epochs"].tolist() == [3, 1]
+    assert np.isnan(table["reported"]["one"]) and table["reported"]["two"] == 0.55
+    assert table["parameters"].tolist() == [1234, 1234] and table["seeds"].tolist() == [2, 1]
+
+
+def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_path):
+    labels = np.arange(10)
+    good = [network(tmp_path, f"good_seed{seed}", 0.9, right) for seed, right in ((1, 10), (2, 9))]
+    poor = [network(tmp_path, f"poor_seed{seed}", 0.1, right) for seed, right in ((1, 1), (2, 0))]
+    middle = [network(tmp_path, f"middle_seed{seed}", 0.8, right) for seed, right in ((1, 1), (2, 9))]
+    networks = {"good": good, "poor": poor, "middle": middle}
+    # The closest pair differs on eight images, all one way: p = 2 / 2 ** 8.
+    expected = "good is 80.00 points above poor, at every pair of seeds (McNemar's test: p up to 0.008)"
+    assert (
+        grids.verdict(labels, networks, "good", "poor") == expected == grids.verdict(labels, networks, "poor", "good")
+    )
+    expected = "good is 10.00 points above middle, but not at every pair of seeds (McNemar's test: p up to 1)"
+    assert grids.verdict(labels, networks, "good", "middle") == expected
+
+
+def test_the_starting_procedure_is_measured_once_on_the_images_of_the_study(run, tuned, monkeypatch):
+    first, last = tuned.trials[0].name, tuned.trials[3].name
+    stopped = {first: network(run.out, "a", 0.5, 5), last: network(run.out, "b", 0.5, 5)}
+    stopped[last].card["epochs"] = 11
+    run.profile.tuning_images = 32
+    epochs, seconds = grids.starting_procedure(run, tuned, stopped)
+    assert 7 < epochs < 11 and seconds > 0
+    run = study.Study("03_test", run.profile, 0, run.data, run.root, run.out)
+    monkeypatch.setattr(grids.tuning, "plain_keras_rates", lambda *_: pytest.fail("measured again"))
+    assert grids.starting_procedure(run, tuned, stopped) == (epochs, seconds)
+
+
+def test_the_saving_is_the_product_of_its_factors(tuned):
+    row = pd.Series({"mean": 0.81234, "std": 0.00126})
+    headline = grids.headline(tuned, tuned, row, row, COST)
+    assert headline["saving"] == 4.5 * 40 / 30
+    assert headline["saving_by_pruning"] == 2.0, "four trainings of three epochs against six epochs"
+    assert headline["saving_by_schedule"] == 1.5
+    assert headline["saving_by_engine"] == 2.0, "ten seconds an epoch against five"
+    assert headline["full_grid_seconds"] == 180 and headline["study_epochs"] == 6
+
+
+def test_readme_shows_a_table_of_one_row(tuned):
+    row = pd.Series({"mean": 0.81234, "std": 0.00126})
+    table = grids.readme("MLP", row, row, grids.headline(tuned, tuned, row, row, COST)).splitlines()
+    assert table[2] == "| MLP | 4 | 81.23 ± 0.13 % | 81.23 ± 0.13 % | 30.0 s | 6.0 × (2.0 × 1.5 × 2.0) |"
+    assert [line.count("|") for line in table] == [7, 7, 7]
