@@ -283,6 +283,29 @@ def test_averaged_weights_are_the_moving_average_of_those_after_each_step(optimi
     assert np.abs(average[0] - seen.after[-1][0]).max() > 1e-4
 
 
+def test_layers_learn_at_the_rates_of_their_groups():
+    plain, ones, halves, still = (small_mlp() for _ in range(4))
+    first = plain.trainable_variables[0].path.partition("/")[0]
+    before = plain.get_weights()
+    recipe = Recipe(epochs=1, batch_size=64, learning_rate=1e-3, keep="last")
+    fit(plain, recipe)
+    fit(ones, recipe.replace(rates=((first, 1.0),)))
+    fit(halves, recipe.replace(rates=(("", 0.5),)))
+    fit(still, recipe.replace(rates=((first, 0.0),)))
+    for expected, weights in zip(plain.get_weights(), ones.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, expected)
+    half = small_mlp()
+    fit(half, recipe.replace(learning_rate=5e-4))
+    np.testing.assert_allclose(halves.get_weights()[0], half.get_weights()[0], atol=1e-6)
+    np.testing.assert_array_equal(still.get_weights()[0], before[0])
+    assert np.abs(still.get_weights()[-1] - before[-1]).max() > 1e-4
+
+
+def test_a_recipe_with_rates_comes_back_from_a_card():
+    recipe = Recipe(rates=(("stem", 0.1), ("block1_", 0.5)))
+    assert Recipe.of(json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+
+
 def test_a_loss_that_is_no_number_stops_with_step_and_settings():
     model = small_mlp()
     with pytest.raises(training.TrainingError) as caught:
@@ -620,6 +643,7 @@ def test_what_is_chosen_is_what_is_not_the_default():
         ({"patience": 0}, "patience=0"),
         ({"averaging": 1.0, "keep": "last"}, r"averaging=1.0 is not in \[0, 1\)"),
         ({"averaging": 0.9}, "averaging=0.9 wants keep='last'"),
+        ({"rates": (("stem", -1.0),)}, "rates=.* are not pairs of a layer's name and a factor of at least 0"),
     ],
 )
 def test_recipes_refuse_what_cannot_be(settings, message):

@@ -434,6 +434,7 @@ def efficientnet_lite0(weights: str | Path | None = "imagenet", size: int = 112)
         path = path if weights == "imagenet" else Path(weights)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file; give weights of EfficientNet-Lite0, 'imagenet' or None.")
+        records.note(path)
         with safetensors.safe_open(path, framework="numpy") as file:
             try:
                 _fill(body, file)

@@ -7,7 +7,7 @@ would take its Adam's steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
 from fashion_mnist._backend import best_precision  # isort: skip  first, so that TensorFlow starts silently
 import keras
@@ -18,6 +18,7 @@ def build(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     weight_decay: float = 0.0,
     averaging: float = 0.0,
+    rates: Sequence[tuple[str, float]] = (),
 ) -> keras.optimizers.Optimizer:
     """Build an optimiser.
 
@@ -30,9 +31,14 @@ def build(
         Decoupled, on kernels only.
     averaging : float
         Momentum of a moving average of the weights, which the model gets at the end; 0 for none.
+    rates : sequence of (str, float)
+        Factors of the rate for groups of layers: the first whose text the variable's path begins with counts.
     """
     average = {"use_ema": True, "ema_momentum": averaging} if averaging else {}
-    optimizer = OPTIMIZERS[name](learning_rate, weight_decay=weight_decay or None, **average)
+    kind, settings = OPTIMIZERS[name]
+    if rates:
+        kind = _by_group(kind, rates)
+    optimizer = kind(learning_rate, weight_decay=weight_decay or None, **settings, **average)
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
@@ -93,12 +99,28 @@ class MuonAdam(keras.optimizers.Adam):
         self.assign_sub(variable, learning_rate * self.KERNEL_RATE * step)
 
 
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "sgd": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
-    "muon": partial(Muon, momentum=0.9, nesterov=True),
-    "muon_adam": MuonAdam,
+OPTIMIZERS: dict[str, tuple[type[keras.optimizers.Optimizer], dict[str, Any]]] = {
+    "adam": (keras.optimizers.Adam, {}),
+    "sgd": (keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True}),
+    "muon": (Muon, {"momentum": 0.9, "nesterov": True}),
+    "muon_adam": (MuonAdam, {}),
 }
+
+
+def _by_group(kind: type[keras.optimizers.Optimizer], rates: Sequence[tuple[str, float]]):
+    """An optimiser whose rate depends on the layer (Howard & Ruder, 2018: discriminative fine-tuning)."""
+
+    class ByGroup(kind):
+        def build(self, variables: Sequence[keras.Variable]) -> None:
+            super().build(variables)
+            factors = [next((f for start, f in rates if each.path.startswith(start)), 1.0) for each in variables]
+            self._factors = dict(zip(map(self._get_variable_index, variables), factors, strict=True))
+
+        def update_step(self, gradient, variable, learning_rate):
+            factor = self._factors[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * factor)
+
+    return ByGroup
 
 
 def _orthogonal_step(optimizer: keras.optimizers.Optimizer, gradient, momentum, decay: float):

@@ -17,9 +17,10 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "resnet_epochs": (1, 1, 12),
     "deep_epochs": (1, 1, 16),
     "augmented_epochs": (1, 1, 36),
-    "transfer_images": (200, 200, 5_000),  # of the training set
-    "transfer_epochs": (1, 2, 3),
-    "transfer_size": (32, 32, 85),  # pixels that an image is enlarged to
+    "transfer_images": ((200,), (500,), (1_000, 5_000, 50_000)),  # of the training set
+    "transfer_epochs": ((1,), (1,), (20, 10, 3)),  # with so many images
+    "transfer_choices": (False, False, True),  # whether the way of fine-tuning is chosen
+    "transfer_size": (32, 32, 84),  # pixels that an image is enlarged to
     "tuning_images": (None, 800, None),  # of the training set, in the studies
     "tuning_epochs": (3, 3, 9),  # of a configuration that is not pruned
     "grid_trials": (3, 3, None),  # configurations of a grid; None takes all

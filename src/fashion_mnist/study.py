@@ -268,6 +268,7 @@ class Study:
         recipe: Recipe,
         *,
         seed: int | None = None,
+        precision: str = "auto",
     ) -> Fit:
         """`training.fit` with a checkpoint of that name: a training that was interrupted, or is done, goes on from it.
 
@@ -275,7 +276,8 @@ class Study:
         """
         from fashion_mnist import training
 
-        options = {"seed": self.seed if seed is None else seed, "checkpoint": self.checkpoint(name)}
+        seed = self.seed if seed is None else seed
+        options = {"seed": seed, "precision": precision, "checkpoint": self.checkpoint(name)}
         try:
             done = training.fit(model, train, validation, recipe, **options)
         except training.CheckpointError:

@@ -86,6 +86,9 @@ class Recipe:
         The weights at the end are the moving average of those after each step, of which a step keeps this fraction
         (Polyak & Juditsky, 1992); 0 for the weights themselves. Only with ``keep="last"``; validation in between sees
         the weights themselves.
+    rates : tuple of (str, float)
+        Factors of the learning rate for groups of layers (Howard & Ruder, 2018): the first whose text the path of a
+        variable begins with counts.
     augmentation : Augmentation
     """
 
@@ -101,6 +104,7 @@ class Recipe:
     keep: str = "best"
     class_weights: bool = False
     averaging: float = 0.0
+    rates: tuple[tuple[str, float], ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -120,11 +124,14 @@ class Recipe:
                 raise ValueError(f"Recipe {name}={getattr(self, name)!r} is not in [0, 1).")
         if self.averaging and self.keep != "last":
             raise ValueError(f"Recipe averaging={self.averaging!r} wants keep='last': the average is known at the end.")
+        if not all(len(pair) == 2 and isinstance(pair[0], str) and pair[1] >= 0 for pair in self.rates):
+            raise ValueError(f"Recipe rates={self.rates!r} are not pairs of a layer's name and a factor of at least 0.")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Recipe:
         """The recipe that a card holds; what the card does not name yet has its default."""
-        return cls(**{**settings, "augmentation": Augmentation(**settings["augmentation"])})
+        rates = tuple(map(tuple, settings.get("rates", ())))
+        return cls(**{**settings, "rates": rates, "augmentation": Augmentation(**settings["augmentation"])})
 
     def chosen(self) -> list[tuple[str, Any]]:
         """The settings that are not the defaults, by name: what a setting that is added later leaves as it is."""
@@ -554,7 +561,7 @@ def _identity(model, train, validation, recipe: Recipe, seed: int, precision: st
 def _compile(model: keras.Model, recipe: Recipe, steps: int) -> None:
     cosine = optimizers.rise_and_fall(recipe.learning_rate, steps, recipe.warmup)
     rate = cosine if recipe.schedule == "cosine" else recipe.learning_rate
-    optimizer = optimizers.build(recipe.optimizer, rate, recipe.weight_decay, recipe.averaging)
+    optimizer = optimizers.build(recipe.optimizer, rate, recipe.weight_decay, recipe.averaging, recipe.rates)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     model.compile(optimizer, loss, metrics=["accuracy"])
     optimizer.build(model.trainable_variables)  # so that a checkpoint finds the variables it restores
