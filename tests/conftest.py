@@ -3,6 +3,7 @@ names a server of its own."""
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from fashion_mnist import data
 
 os.environ["FASHION_MNIST_MIRRORS"] = ""
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
-
+# Shells start background jobs with Ctrl-C ignored, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These take minutes. They begin first, so that in the end no process waits for another one's long file.
 LONGEST = ("test_notebooks", "test_tuning", "test_training", "test_study", "test_install", "test_reliability")

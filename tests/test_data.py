@@ -1,5 +1,6 @@
 """Finding, downloading, verifying and packing the data. The servers are real ones, on loopback."""
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -280,10 +282,21 @@ def test_fetch_draws_a_bar_for_each_file_on_a_terminal(serve, official, monkeypa
 
     reader, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    with os.fdopen(reader, "rb", buffering=0) as seen, os.fdopen(terminal, "w") as stderr:
-        monkeypatch.setattr(sys, "stderr", stderr)
-        data.fetch(tmp_path / "Data", [serve().url])
-        drawn = seen.read(100_000).decode()
+
+    def read_all():  # a terminal holds four kilobytes at most, then who writes waits
+        drawn = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+            while part := os.read(reader, 4096):
+                drawn += part
+        return drawn.decode()
+
+    with ThreadPoolExecutor(1) as pool:
+        seen = pool.submit(read_all)
+        with os.fdopen(terminal, "w") as stderr:
+            monkeypatch.setattr(sys, "stderr", stderr)
+            data.fetch(tmp_path / "Data", [serve().url])
+        drawn = seen.result(60)
+    os.close(reader)
     for name in official:
         assert f"{name}: 100%" in drawn
 
