@@ -20,7 +20,7 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "transfer_images": ((200,), (500,), (1_000, 5_000, 50_000)),  # of the training set
     "transfer_epochs": ((1,), (1,), (20, 10, 3)),  # with so many images
     "transfer_choices": (False, False, True),  # whether the way of fine-tuning is chosen
-    "transfer_size": (32, 32, 84),  # pixels that an image is enlarged to
+    "transfer_size": (32, 32, 64),  # pixels that an image is enlarged to
     "tuning_images": (None, 800, None),  # of the training set, in the studies
     "tuning_epochs": (3, 3, 9),  # of a configuration that is not pruned
     "grid_trials": (3, 3, None),  # configurations of a grid; None takes all
