@@ -78,6 +78,13 @@ def test_learning_curves_draw_training_dashed_and_validation_solid_from_epoch_on
     assert legend_of(figure) == ["mlp", "cnn", "training", "validation"]
 
 
+def test_accuracies_have_an_axis_that_is_logarithmic_in_the_error():
+    history = {"val_accuracy": [0.6, 0.8, 0.9, 0.95]}
+    (axis,) = drawn(charts.learning_curves({"cnn": history}, metrics=("accuracy",))).axes
+    heights = axis.transData.transform([(1, value) for value in history["val_accuracy"]])[:, 1]
+    assert np.diff(heights) == pytest.approx(np.diff(heights)[0]), "halving the error is the same length everywhere"
+
+
 def test_a_panel_says_which_split_it_shows():
     (axis,) = drawn(charts.learning_curves({"cnn": {"val_accuracy": [0.5, 0.7]}}, metrics=("accuracy",))).axes
     assert axis.get_ylabel() == "Validation accuracy"
@@ -136,14 +143,6 @@ def test_bad_trials_stay_inside_the_axis():
     assert all(frame.y0 + 5 < y < frame.y1 - 5 and frame.x0 + 5 < x < frame.x1 - 5 for x, y in places)
 
 
-def test_the_most_important_factor_is_on_top():
-    (axis,) = drawn(charts.importance_bars({"batch_size": 0.2, "rate": 0.7, "width": 0.1})).axes
-    assert names_of(axis.get_yticklabels()) == ["rate", "batch size", "width"]
-    assert [bar.get_width() for bar in axis.patches] == [0.7, 0.2, 0.1]
-    assert texts(axis) == ["70%", "20%", "10%"]
-    assert axis.yaxis_inverted()
-
-
 # ---------------------------------------------------------------------------------------------------------- evaluation
 
 
@@ -151,10 +150,10 @@ def test_per_class_bars_draw_a_dot_for_each_class_and_network():
     values = {"mlp": np.linspace(0.8, 0.9, 10), "cnn": np.linspace(0.85, 0.95, 10)}
     (axis,) = drawn(charts.per_class_bars(values, NAMES, "F1 (test)")).axes
     mlp, cnn = axis.collections[1:]
-    assert np.asarray(mlp.get_offsets())[:, 0] == pytest.approx(values["mlp"])
-    assert np.asarray(cnn.get_offsets())[:, 0] == pytest.approx(values["cnn"])
+    assert np.asarray(mlp.get_offsets())[:, 0] == pytest.approx(values["mlp"][::-1])
+    assert np.asarray(cnn.get_offsets())[:, 0] == pytest.approx(values["cnn"][::-1])
     assert axis.get_xlabel() == "F1 (test)" and legend_of(axis) == ["mlp", "cnn"]
-    assert names_of(axis.get_yticklabels()) == list(NAMES) and axis.yaxis_inverted()
+    assert names_of(axis.get_yticklabels()) == list(NAMES)[::-1] and axis.yaxis_inverted(), "the highest on top"
 
 
 def test_accuracy_bars_draw_means_intervals_and_references():

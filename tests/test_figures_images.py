@@ -100,6 +100,9 @@ def test_a_doubtful_label_gets_a_suggestion_and_no_verdict(images):
     (axis,) = drawn(pictures.predictions_grid(images[:1], [6], [4], NAMES, columns=1, reference="label")).axes
     assert axis.get_title() == "label Shirt\nsuggested Coat"
     assert axis.title.get_color() not in (style.RIGHT, style.WRONG)
+    options = {"probabilities": [0.9], "columns": 1, "reference": "label"}
+    (axis,) = drawn(pictures.predictions_grid(images[:1], [6], [4], NAMES, **options)).axes
+    assert axis.get_title() == "label Shirt\nsaid Coat 90%"
 
 
 def test_predictions_that_do_not_fit_are_refused(images, labels):

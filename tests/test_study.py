@@ -222,8 +222,8 @@ def test_another_recipe_network_or_seed_is_another_training(smoke, capsys, chang
 def test_a_setting_that_came_after_a_card_is_its_default_there(smoke, capsys):
     path = smoke / "build" / "smoke" / LEFT[0]
     older = json.loads(path.read_text())
-    for place, setting in ((older["recipe"], "averaging"), (older["recipe"]["augmentation"], "erased")):
-        del place[setting]
+    for place, setting in (("recipe", "averaging"), ("recipe", "rates"), ("augmentation", "erased")):
+        del {**older, **older["recipe"]}[place][setting]
     del older["arguments"]["dropout"]
     path.write_text(json.dumps(older))
     trained(study.start("01_test", "smoke"))

@@ -579,7 +579,8 @@ def _spelled_out(card: Mapping[str, Any]) -> dict[str, Any]:
 
     try:
         arguments = models.spelled_out(card["architecture"], card["arguments"])
-        return {**card, "arguments": arguments, "recipe": asdict(training.Recipe.of(card["recipe"]))}
+        recipe = asdict(training.Recipe.of(card["recipe"]))
+        return records.plain({**card, "arguments": arguments, "recipe": recipe})
     except (LookupError, TypeError, ValueError):  # of another time altogether, which the comparison will say
         return dict(card)
 

@@ -102,6 +102,8 @@ def learning_curves(
     Returns
     -------
     Figure
+        Axes of accuracies are logarithmic in the error, so that the first epoch does not hide what the last ones differ
+        in.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def learning_curves(
         axis.set_ylabel(f"{' and '.join(splits)} {metric}".capitalize())
         _epochs(axis, last)
         if "accuracy" in metric:
-            style.percent(axis.yaxis)
+            _logarithmic_in_error(axis)
     if learning_rate:
         axis.set(ylabel="Learning rate\n(share of peak)", ylim=(-0.03, 1.08))
         style.percent(axis.yaxis, decimals=0)
@@ -184,45 +186,17 @@ def halving_curves(
         text = f"{count} trial{'' if count == 1 else 's'}"
         look = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
         axis.annotate(text, (rung, 1), (0, 3), xycoords=axis.get_xaxis_transform(), **look)
-    axis.set_yscale("function", functions=(lambda a: -np.log(np.clip(1 - a, 1e-5, None)), lambda z: 1 - np.exp(-z)))
-    low, high = axis.get_ylim()
-    ticks = [tick for tick in (0.1, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97) if low < tick < high]
-    if len(ticks) > 2:
-        axis.set_yticks(ticks)
+    _logarithmic_in_error(axis)
     axis.set_ylabel("Validation accuracy (logarithmic in the error)")
-    style.percent(axis.yaxis)
     _epochs(axis, max((len(curve) for curve, *_ in trials), default=1))
     axis.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
-    return figure
-
-
-def importance_bars(importances: Mapping[str, float], ax: Axes | None = None) -> Figure:
-    """How much of the variation of accuracy each factor explains, the most important on top.
-
-    Parameters
-    ----------
-    importances : mapping of factor to float, values 0 to 1
-    ax : Axes, optional
-
-    Returns
-    -------
-    Figure
-    """
-    ranked = sorted(importances.items(), key=lambda pair: -pair[1])
-    figure, axis = style.panel(ax, (8, 0.9 + 0.34 * len(ranked)))
-    bars = axis.barh(range(len(ranked)), [share for _, share in ranked], height=0.65)
-    axis.bar_label(bars, fmt="{:.0%}", padding=4, fontsize=9)
-    style.rows(axis, [name.replace("_", " ") for name, _ in ranked])
-    axis.margins(x=0.1)
-    style.percent(axis.xaxis)
-    axis.set_xlabel("Share of the variation of validation accuracy")
     return figure
 
 
 def per_class_bars(
     values: Mapping[str, np.ndarray], class_names: Sequence[str], xlabel: str, ax: Axes | None = None
 ) -> Figure:
-    """A number for each class and network as dots, one row a class.
+    """A number for each class and network as dots, one row a class, the highest on top.
 
     Parameters
     ----------
@@ -237,6 +211,8 @@ def per_class_bars(
     Figure
     """
     table, rows = np.stack(list(values.values())), range(len(class_names))
+    falling = np.argsort(-table.mean(axis=0), kind="stable")
+    table, class_names = table[:, falling], [class_names[index] for index in falling]
     figure, axis = style.panel(ax, (8, 4.6))
     axis.hlines(rows, table.min(axis=0), table.max(axis=0), color="#BBBBBB", linewidth=2, zorder=1)
     for index, name in enumerate(values):
@@ -497,6 +473,17 @@ def robustness_curves(
     figure.supylabel(f"{split.capitalize()} accuracy", fontsize=10)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=min(3, len(tables)))
     return figure
+
+
+def _logarithmic_in_error(axis: Axes) -> None:
+    """Accuracies, as shares of 1, on an axis that gives halving an error the same length everywhere."""
+    axis.set_yscale("function", functions=(lambda a: -np.log(np.clip(1 - a, 1e-5, None)), lambda z: 1 - np.exp(-z)))
+    low, high = axis.get_ylim()
+    shown = (0.1, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
+    ticks = [tick for tick in shown if low < tick < high]
+    if len(ticks) > 2:
+        axis.set_yticks(ticks)
+    style.percent(axis.yaxis)
 
 
 def _band(axis, curves, dashes, colour):

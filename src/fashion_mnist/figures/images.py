@@ -157,7 +157,8 @@ def predictions_grid(
         Probability of the predicted class, or of every class.
     columns : int
     reference : {"true", "label"}
-        "label" where the label is what is in doubt: then the prediction is a suggestion, and neither is called wrong.
+        "label" where the label is what is in doubt: then neither is called wrong, and a prediction without
+        a probability is called a suggestion.
 
     Returns
     -------
@@ -174,7 +175,7 @@ def predictions_grid(
         said = class_names[answer] + (f" {chances[index]:.0%}" if chances.ndim else "")
         colour, text = style.RIGHT, f"✓ {said}"
         if reference == "label":
-            colour, text = "#333333", f"label {class_names[label]}\nsuggested {said}"
+            colour, text = "#333333", f"label {class_names[label]}\n{'said' if chances.ndim else 'suggested'} {said}"
         elif label != answer:
             colour, text = style.WRONG, f"✗ {said}\n{reference}: {class_names[label]}"
         axis = axes.flat[index]

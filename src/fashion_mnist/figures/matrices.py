@@ -16,12 +16,15 @@ from matplotlib.patches import Patch, Rectangle
 
 from fashion_mnist.figures import style
 
+ERRORS = "Errors: share of the row (%)"
+
 
 def confusion_matrix(
     matrix: np.ndarray,
     class_names: Sequence[str],
     title: str = "",
     axis_names: tuple[str, str] = ("True class", "Predicted class"),
+    scale: str = ERRORS,
     ax: Axes | None = None,
 ) -> Figure:
     """Confusion matrix: counts in the cells, errors coloured by their share of the row.
@@ -34,6 +37,8 @@ def confusion_matrix(
     title : str
     axis_names : tuple of str
         Of the rows, of the columns.
+    scale : str
+        What the colours are.
     ax : Axes, optional
 
     Returns
@@ -45,11 +50,11 @@ def confusion_matrix(
     most = _confusion(axis, matrix, class_names, fontsize=9)
     axis.set(ylabel=axis_names[0], xlabel=axis_names[1])
     axis.set_title(title)
-    _error_bar(figure, axis, most)
+    _error_bar(figure, axis, most, scale)
     return figure
 
 
-def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], split: str = "test") -> Figure:
     """Confusion matrices of several networks side by side, two a row, on one scale.
 
     Parameters
@@ -57,6 +62,8 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence
     matrices : mapping of title to ndarray of int, shape (classes, classes)
         Rows are true classes, columns predicted ones.
     class_names : sequence of str
+    split : str
+        Names the images in the labels.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence
     most = max(_errors(matrix).max() for matrix in matrices.values())
     for axis, (title, matrix) in zip(drawn, matrices.items(), strict=True):
         _confusion(axis, matrix, class_names, most, fontsize=8)
-        axis.set_xlabel("Predicted class")
+        axis.set_xlabel(f"Predicted class ({split})")
         axis.set_title(title)
     for axis in axes[:, 0]:
         axis.set_ylabel("True class")
@@ -183,9 +190,9 @@ def _confusion(axis, matrix, class_names, most=None, fontsize=9):
     return most
 
 
-def _error_bar(figure, axes, most, **settings):
+def _error_bar(figure, axes, most, label=ERRORS, **settings):
     scale = ScalarMappable(Normalize(0, 100 * (most or 1)), "Blues")
-    figure.colorbar(scale, ax=axes, label="Errors: share of the row (%)", shrink=0.7, pad=0.02, **settings)
+    figure.colorbar(scale, ax=axes, label=label, shrink=0.7, pad=0.02, **settings)
 
 
 def _cells(axis, values, texts, low, high, fontsize):
