@@ -29,7 +29,7 @@ report: .venv/.base ## render the executed notebooks as HTML
 	$(BIN)/fashion-mnist report
 
 test: lint ## lint, then all tests
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 12
 
 lint: .venv/.dev ## check style and formatting of code and notebooks
 	$(BIN)/ruff check

@@ -62,7 +62,8 @@ def main() -> int:
     known = records.read_all(run.root).items()
     full = {name: record["seconds"] for name, record in known if not name.startswith("bench_")}
     took = {name: clock(value) for name, value in headline.items()}
-    summary = f"`make run` takes {took['run_quick_seconds']} with the real data, {took['run_sample_seconds']} without."
+    whole = {name: clock(seconds) for name, seconds in make_run(headline).items()}
+    summary = f"`make run` takes {whole['quick']} with the real data, {whole['sample']} without."
     run.save_result(headline, tables, summary=summary, readme=costs(headline, tables, full))
     for name, value in took.items():
         print(f"{name:<20} {value:>12}")
@@ -75,6 +76,11 @@ def notebook_seconds(clone: Path) -> list[dict[str, object]]:
     return [{"notebook": copy.stem, "seconds": runner.stamp(copy)["seconds"]} for copy in copies]
 
 
+def make_run(headline: dict[str, float]) -> dict[str, float]:
+    """Seconds of `make run`, which is all notebooks and the report, on the real data and on the sample."""
+    return {name: headline[f"run_{name}_seconds"] + headline["report_seconds"] for name in ("quick", "sample")}
+
+
 def costs(headline: dict[str, float], tables: dict[str, list], full: dict[str, float]) -> str:
     """Markdown table: each notebook and each command, on the real data, on the sample and for the full study."""
     quick, sample = ({row["notebook"]: row["seconds"] for row in tables[table]} for table in ("quick", "sample"))
@@ -82,8 +88,7 @@ def costs(headline: dict[str, float], tables: dict[str, list], full: dict[str, f
     for name in sorted({*quick, *full}):
         times = (clock(column[name]) if name in column else "" for column in (quick, sample, full))
         rows.append(f"| {name} | {' | '.join(times)} |")
-    report = headline["report_seconds"]
-    both = (clock(headline[f"run_{name}_seconds"] + report) for name in ("quick", "sample"))
+    both = map(clock, make_run(headline).values())
     tests = [headline[key] for key in ("install_dev_seconds", "tests_seconds") if key in headline]
     took = [f"| `make test`: its packages and all tests | {clock(sum(tests))} | | |"] if tests else []
     return "\n".join(
