@@ -17,9 +17,6 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "resnet_epochs": (1, 1, 12),
     "deep_epochs": (1, 1, 16),
     "augmented_epochs": (1, 1, 36),
-    "flagship_epochs": (1, 1, 30),
-    "levers": (2, 2, None),  # changes to a recipe, each of which is tried
-    "lever_epochs": (1, 1, 8),  # of each training of those changes to the flagship's
     "transfer_images": ((200,), (500,), (1_000, 5_000, 50_000)),  # of the training set
     "transfer_epochs": ((1,), (1,), (20, 10, 3)),  # with so many images
     "transfer_choices": (False, False, True),  # whether the way of fine-tuning is chosen
