@@ -18,7 +18,7 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "deep_epochs": (1, 1, 16),
     "augmented_epochs": (1, 1, 36),
     "transfer_images": ((200,), (500,), (1_000, 5_000, 50_000)),  # of the training set
-    "transfer_epochs": ((1,), (1,), (20, 10, 3)),  # with so many images
+    "transfer_epochs": ((1,), (1,), (20, 10, 2)),  # with so many images
     "transfer_choices": (False, False, True),  # whether the way of fine-tuning is chosen
     "transfer_size": (32, 32, 64),  # pixels that an image is enlarged to
     "tuning_images": (None, 800, None),  # of the training set, in the studies
