@@ -18,7 +18,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These take minutes. They begin first, so that in the end no process waits for another one's long file.
-LONGEST = ("test_notebooks", "test_tuning", "test_training", "test_study", "test_install", "test_reliability")
+LONGEST = (
+    "test_notebooks",
+    "test_explore",
+    "test_tuning",
+    "test_training",
+    "test_study",
+    "test_install",
+    "test_reliability",
+)
 
 
 def pytest_collection_modifyitems(items):

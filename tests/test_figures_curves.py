@@ -83,6 +83,8 @@ def test_accuracies_have_an_axis_that_is_logarithmic_in_the_error():
     (axis,) = drawn(charts.learning_curves({"cnn": history}, metrics=("accuracy",))).axes
     heights = axis.transData.transform([(1, value) for value in history["val_accuracy"]])[:, 1]
     assert np.diff(heights) == pytest.approx(np.diff(heights)[0]), "halving the error is the same length everywhere"
+    frame = axis.get_window_extent()
+    assert frame.y1 - heights[-1] < 0.1 * frame.height, "no empty space above the best, however near to 100 %"
 
 
 def test_a_panel_says_which_split_it_shows():

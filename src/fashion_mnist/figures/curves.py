@@ -477,13 +477,23 @@ def robustness_curves(
 
 def _logarithmic_in_error(axis: Axes) -> None:
     """Accuracies, as shares of 1, on an axis that gives halving an error the same length everywhere."""
-    axis.set_yscale("function", functions=(lambda a: -np.log(np.clip(1 - a, 1e-5, None)), lambda z: 1 - np.exp(-z)))
-    low, high = axis.get_ylim()
-    shown = (0.1, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999)
-    ticks = [tick for tick in shown if low < tick < high]
+
+    def forward(accuracy):
+        return -np.log(np.clip(1 - accuracy, 1e-5, None))
+
+    if not np.isfinite(axis.dataLim.intervaly).all():  # nothing is drawn
+        return
+    low, high = forward(axis.dataLim.intervaly)
+    room = 0.05 * max(high - low, 0.1)
+    axis.set_yscale("function", functions=(forward, lambda z: 1 - np.exp(-z)))
+    axis.set_ylim(1 - np.exp(room - low), 1 - np.exp(-room - high))
+    ticks = []
+    for tick in (0.1, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999):
+        if low - room < forward(tick) < high + room and (not ticks or forward(tick) - forward(ticks[-1]) > room):
+            ticks.append(tick)
     if len(ticks) > 2:
         axis.set_yticks(ticks)
-    style.percent(axis.yaxis)
+    style.percent(axis.yaxis, decimals=1)
 
 
 def _band(axis, curves, dashes, colour):
