@@ -34,6 +34,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
+@pytest.fixture(scope="module")
+def small():
+    """60 training and 20 test images in every class's proportion, by split."""
+    random = np.random.RandomState(7)
+    return {
+        "train": (random.randint(0, 256, (60, 28, 28, 1)).astype(np.uint8), np.tile(np.arange(10), 6)),
+        "test": (random.randint(0, 256, (20, 28, 28, 1)).astype(np.uint8), np.tile(np.arange(10), 2)),
+    }
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the official files."""

@@ -38,16 +38,6 @@ def alone(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def small():
-    """60 training and 20 test images in every class's proportion, by split."""
-    random = np.random.RandomState(7)
-    return {
-        "train": (random.randint(0, 256, (60, 28, 28, 1)).astype(np.uint8), np.tile(np.arange(10), 6)),
-        "test": (random.randint(0, 256, (20, 28, 28, 1)).astype(np.uint8), np.tile(np.arange(10), 2)),
-    }
-
-
-@pytest.fixture(scope="module")
 def another(tmp_path_factory):
     """Folders of a data set that is no Fashion-MNIST but has its numbers of images and its file names, like KMNIST."""
     random = np.random.RandomState(1)

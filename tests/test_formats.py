@@ -21,16 +21,6 @@ def nothing_named(monkeypatch):
     monkeypatch.delenv("FASHION_MNIST_DATA", raising=False)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """60 training and 20 test images in every class's proportion, by split."""
-    random = np.random.RandomState(7)
-    return {
-        "train": (random.randint(0, 256, (60, 28, 28, 1)).astype(np.uint8), np.tile(np.arange(10), 6)),
-        "test": (random.randint(0, 256, (20, 28, 28, 1)).astype(np.uint8), np.tile(np.arange(10), 2)),
-    }
-
-
 # --- formats -------------------------------------------------------------------------------------------------------
 
 

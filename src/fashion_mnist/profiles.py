@@ -27,7 +27,6 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "checked_trials": (2, 2, 12),  # trained out to see what pruning lost
     "search_trials": (2, 2, 18),
     "original_epochs": (1, 1, 50),  # at most, by the starting projects' recipes, which stop by themselves
-    "ablation_epochs": (1, 1, 12),  # of each training that changes one thing
     "disturbed_images": (100, 100, 2_000),  # of the test set, for the robustness of a network
     "folds": (2, 2, 5),  # of the cross-validation that looks for wrong labels
     "explained_images": (20, 30, 1_000),  # how many test images the checks of explanations are averaged over

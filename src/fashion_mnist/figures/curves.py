@@ -271,45 +271,6 @@ def accuracy_bars(
     return figure
 
 
-def differences(
-    names: Sequence[str], means: Sequence[float], intervals: np.ndarray, xlabel: str, ax: Axes | None = None
-) -> Figure:
-    """Differences from a common base as dots with their intervals about a line at zero, the number beside its row.
-
-    Parameters
-    ----------
-    names : sequence of str, length n
-    means : sequence of float, length n
-        Shares of 1; drawn in points, hundredths of it.
-    intervals : ndarray, shape (n, 2)
-        Lower and upper end of each; those that leave out zero are drawn filled.
-    xlabel : str
-        What differs from what, with the split.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If a mean lies outside its interval.
-    """
-    figure, axis = style.panel(ax, (8, 1.2 + 0.34 * len(names)))
-    arms = 100 * _arms(means, intervals)
-    axis.axvline(0, color="0.6", linewidth=1)
-    for row, mean in enumerate(means):
-        low, high = intervals[row]
-        face = style.RUN_COLOURS[0] if low > 0 or high < 0 else "white"
-        look = {"fmt": "o", "capsize": 3, "markersize": 7, "color": style.RUN_COLOURS[0], "markerfacecolor": face}
-        axis.errorbar(100 * mean, row, xerr=arms[:, row : row + 1], **look)
-        axis.annotate(f"{100 * mean:+.2f}", (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9)
-    style.rows(axis, names)
-    axis.set_xlabel(xlabel)
-    return figure
-
-
 def accuracy_against_cost(
     names: Sequence[str],
     costs: Sequence[float],
