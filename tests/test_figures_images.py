@@ -124,6 +124,19 @@ def test_network_diagram_tells_every_layer_and_groups_stages():
     assert not any(box.overlaps(other) for box in written.values() for other in written.values() if box is not other)
 
 
+def test_network_diagram_leads_a_residual_block_s_input_to_its_sum():
+    block = [("block1_conv", (28, 28, 8), 584), ("block1_add", (28, 28, 8), 0)]
+    chain, residual = [("stem", (28, 28, 8), 80), block[0]], [("stem", (28, 28, 8), 80), *block]
+    (axis,) = drawn(pictures.network_diagram({"a chain": chain})).axes
+    assert not axis.lines and "shortcut" not in axis.get_xlabel()
+    (axis,) = drawn(pictures.network_diagram({"residual": residual})).axes
+    (line,) = axis.lines
+    above, below = axis.transData.transform(line.get_xydata())[:, 1]
+    add, shape = (text.get_window_extent() for text in axis.texts if text.get_text() in ("add", "28×28×8"))
+    assert above > add.y1 > below > shape.y0, "from where the block begins to its sum"
+    assert "orange: a block's shortcut" in axis.get_xlabel()
+
+
 @pytest.mark.parametrize("shape", [(28, 28), (3, 28, 28, 3), (0, 28, 28, 1)])
 def test_images_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match=r"rows\['a'\] has shape .* expected \(n, 28, 28\) or \(n, 28, 28, 1\)"):

@@ -318,7 +318,7 @@ def accuracy_against_cost(
     axis.errorbar(costs, accuracies, yerr=_arms(accuracies, intervals), **look)
     axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     axis.xaxis.set_major_formatter("{x:,.10g}")
-    axis.margins(x=0.14, y=0.1)
+    axis.margins(x=0.34, y=0.1)  # room for names on both sides
     style.percent(axis.yaxis)
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
     drawn = [(cost, low, cost, high) for cost, (low, high) in zip(costs, intervals, strict=True)]

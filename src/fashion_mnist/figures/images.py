@@ -192,7 +192,8 @@ def network_diagram(networks: Mapping[str, Sequence[tuple[str, tuple[int, ...], 
     ----------
     networks : mapping of network to sequence of (layer, output shape, parameters)
         Layers in their order: name, shape without the axis of the batch, number of parameters. Neighbours whose names
-        share what stands before the first underscore are a stage and share a column.
+        share what stands before the first underscore are a stage and share a column. In a stage with a layer called
+        ``STAGE_add`` a line leads the stage's input to it: the shortcut of a residual block.
 
     Returns
     -------
@@ -209,7 +210,10 @@ def network_diagram(networks: Mapping[str, Sequence[tuple[str, tuple[int, ...], 
     figure, axis = plt.subplots(figsize=(8, 0.3 + 0.56 * sum(heights)))
     style.bare(axis)
     axis.set(xlim=(0, columns - 0.09), ylim=(sum(heights), 0))
-    axis.set_xlabel("In each box: layer, output shape, number of parameters", fontsize=9, color=style.GREY)
+    shortcuts = any(name.endswith("_add") for layers in networks.values() for name, *_ in layers)
+    meaning = "In each box: layer, output shape, number of parameters" + shortcuts * "; orange: a block's shortcut"
+    axis.set_xlabel(meaning, fontsize=9, color=style.GREY)
+    arrow = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0}
     for (name, stages), top in zip(bands.items(), np.cumsum([0, *heights[:-1]]), strict=True):
         total = sum(parameters for *_, parameters in networks[name])
         axis.text(0.03, top + 0.3, f"{name}: {total:,} parameters", va="center", fontsize=10, fontweight="bold")
@@ -223,12 +227,17 @@ def network_diagram(networks: Mapping[str, Sequence[tuple[str, tuple[int, ...], 
                 look = {"ha": "center", "va": "center", "fontsize": 8, "color": "white" if depth > 0.75 else "#222222"}
                 _box(axis, (column + 0.05, top + row), 0.81, 0.92, colour, "#8A8A8A")
                 text = layer.removeprefix(f"{stage}_") if len(layers) > 1 else layer
+                if text == "add":
+                    bend, level = column - 0.045, top + row + 0.46
+                    axis.plot([bend, bend], [top + 1.45, level], color=style.RUN_COLOURS[1], linewidth=1.5)
+                    bent = {**arrow, "color": style.RUN_COLOURS[1], "linewidth": 1.5}
+                    axis.annotate("", (column + 0.05, level), (bend, level), arrowprops=bent)
                 axis.text(column + 0.455, top + row + 0.22, text, fontweight="bold", **look)
                 text = "×".join(map(str, shape)) + (f"\n{parameters:,}" if parameters else "")
                 axis.text(column + 0.455, top + row + 0.62, text, linespacing=1.1, **look)
             if column:
-                arrow = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 0, "shrinkB": 0}
-                axis.annotate("", (column + 0.05, top + 1.45), (column - 0.13, top + 1.45), arrowprops=arrow)
+                ends = (column + 0.05, top + 1.45), (column - 0.13, top + 1.45)
+                axis.annotate("", *ends, arrowprops={**arrow, "color": "#555555"})
     return figure
 
 

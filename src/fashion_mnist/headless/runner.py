@@ -169,6 +169,7 @@ def run(
                 print(f"{group[0].stem} was not executed: it shows what others make.", file=sys.stderr, flush=True)
                 continue
             failed = not _together(group, work.notebook, work.kernels, 1 if profile == "full" else 2)
+        _remove_leftovers(build, work.out)  # once more: the kernel of a killed run lives, and writes, for a second
     return int(failed)
 
 
