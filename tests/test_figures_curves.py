@@ -110,11 +110,18 @@ def test_a_rate_that_ends_at_zero_is_drawn_to_its_end():
 
 
 def test_several_seeds_are_a_mean_in_a_band():
+    seeds = [{"loss": [1.0, 0.4]}, {"loss": [3.0, 0.8]}]
+    (axis,) = drawn(charts.learning_curves({"cnn": seeds}, metrics=("loss",))).axes
+    assert axis.lines[0].get_ydata() == pytest.approx([2.0, 0.6])
+    band = axis.collections[0].get_paths()[0].vertices
+    assert {tuple(np.round(corner, 6)) for corner in band} >= {(1, 1.0), (1, 3.0), (2, 0.4), (2, 0.8)}
+
+
+def test_seeds_that_stopped_after_other_epochs_are_a_line_each():
     seeds = [{"loss": [1.0, 0.4]}, {"loss": [3.0, 0.8, 0.5]}]
     (axis,) = drawn(charts.learning_curves({"cnn": seeds}, metrics=("loss",))).axes
-    assert axis.lines[0].get_ydata() == pytest.approx([2.0, 0.6, 0.5])
-    band = axis.collections[0].get_paths()[0].vertices
-    assert {tuple(np.round(corner, 6)) for corner in band} >= {(1, 1.0), (1, 3.0), (2, 0.4), (2, 0.8), (3, 0.5)}
+    assert [line.get_ydata().tolist() for line in axis.lines] == [seed["loss"] for seed in seeds]
+    assert not axis.collections
 
 
 def test_a_single_epoch_is_a_point():

@@ -109,8 +109,30 @@ def test_the_saving_is_the_product_of_its_factors(tuned):
     assert headline["full_grid_seconds"] == 180 and headline["study_epochs"] == 6
 
 
+def test_the_answer_compares_sizes_and_counts_what_was_given_up(tuned):
+    best = pd.Series({"mean": 0.8123, "std": 0.0013, "seeds": 3.0, "parameters": 1000.0})
+    smaller, larger = (pd.Series({"mean": 0.9, "std": 0.0, "parameters": size}) for size in (700.0, 2500.0))
+    headline = grids.headline(tuned, tuned, best, smaller, COST)
+    told = grids.answer("networks", tuned, tuned, best, smaller, headline)
+    assert told == (
+        "Of 4 networks halving ends with 0.0-(8,), which names 81.23% of the validation images correctly (fresh seeds: "
+        "3). It takes 30.0 s; the starting project's procedure would take about 6 times as long, by an estimate. A "
+        "wider search of 30.0 s finds a network with 90.00% and 30% fewer parameters."
+    )
+    told = grids.answer("networks", tuned, tuned, best, larger, headline, given_up=5)
+    assert told.endswith(
+        "of 30.0 s, after 5 that were given up, finds a network with 90.00% and 2.5 times the parameters."
+    )
+
+
+def test_a_reader_sees_scores_in_per_cent(tmp_path, tuned):
+    alone = [network(tmp_path, "one_seed1", 0.6, 5)]
+    page = grids.shown(grids.scores({"one": alone}, tuned.top(1), {})).to_html()
+    assert "60.00%" in page and "in study" in page and "in_study" not in page and "nan" not in page
+
+
 def test_readme_shows_a_table_of_one_row(tuned):
     row = pd.Series({"mean": 0.81234, "std": 0.00126})
     table = grids.readme("MLP", row, row, grids.headline(tuned, tuned, row, row, COST)).splitlines()
-    assert table[2] == "| MLP | 4 | 81.23 ± 0.13 % | 81.23 ± 0.13 % | 30.0 s | 6.0 × (2.0 × 1.5 × 2.0) |"
+    assert table[2] == "| MLP | 4 | 81.23 ± 0.13 % | 81.23 ± 0.13 % | 30.0 s | 6.0 × (2.00 × 1.50 × 2.00) |"
     assert [line.count("|") for line in table] == [7, 7, 7]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from fashion_mnist import evaluation, tuning
 from fashion_mnist.halving import Trial, Tuned
@@ -51,6 +52,13 @@ def scores(networks: Seeds, trials: Sequence[Trial], reported: Mapping[str, floa
         seen = {"in_study": trial.accuracy, "study_epochs": trial.epochs, "reported": reported.get(name, np.nan)}
         rows[name] = measured | seen
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration")
+
+
+def shown(scores: pd.DataFrame) -> Styler:
+    """A table of `scores` for a reader: words as heads, accuracies in per cent."""
+    shares = ["mean", "std", "in study", "reported"]
+    table = scores.rename(columns=lambda name: name.replace("_", " "))
+    return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=["parameters"])
 
 
 def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str) -> str:
@@ -134,10 +142,28 @@ def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost
     }
 
 
+def answer(
+    kind: str, grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, headline: Mapping, given_up: int = 0
+) -> str:
+    """What both studies found, in three sentences; `kind` in the plural, `best`, `found` and the dict as in `headline`.
+
+    `given_up` counts the searches that were made before this one and ended nowhere.
+    """
+    size = found["parameters"] / best["parameters"] - 1
+    return (
+        f"Of {len(grid.trials)} {kind} halving ends with {grid.best.name}, which names {best['mean']:.2%} of the "
+        f"validation images correctly (fresh seeds: {best['seeds']:.0f}). It takes {clock(grid.seconds)}; the starting "
+        f"project's procedure would take about {headline['saving']:.0f} times as long, by an estimate. A wider search "
+        f"of {clock(search.seconds)}{f', after {given_up} that were given up,' if given_up else ''} finds a network "
+        f"with {found['mean']:.2%} and "
+        + (f"{-size:.0%} fewer parameters." if size < 0 else f"{1 + size:.1f} times the parameters.")
+    )
+
+
 def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, float]) -> str:
     """Markdown table of one row, for README; `best` and `found` as in `headline`."""
     accuracies = [f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f} %" for row in (best, found)]
-    factors = " × ".join(f"{headline[f'saving_by_{factor}']:.1f}" for factor in ("pruning", "schedule", "engine"))
+    factors = " × ".join(f"{headline[f'saving_by_{factor}']:.2f}" for factor in ("pruning", "schedule", "engine"))
     cells = [grid, f"{headline['configurations']}", *accuracies, clock(headline["study_seconds"])]
     return (
         "| Grid | Configurations | Best of the grid | Best of the search | Time of the grid's study "

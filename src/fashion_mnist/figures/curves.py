@@ -93,7 +93,7 @@ def learning_curves(
     histories : mapping of name to history or list of histories
         A history maps a metric to its values by epoch, the first at index 0; validation values are under
         ``"val_" + metric`` and may be missing. Of several histories (seeds) the mean is drawn in a band from the lowest
-        to the highest; where their lengths differ, of those that reached the epoch.
+        to the highest; each on its own where their lengths differ, for a mean of fewer and fewer would jump.
     metrics : sequence of str
         Accuracies, as fractions, are shown in per cent.
     learning_rate : bool
@@ -458,14 +458,13 @@ def _logarithmic_in_error(axis: Axes) -> None:
 
 
 def _band(axis, curves, dashes, colour):
-    """The mean of curves by epoch in a band from lowest to highest; a short curve counts while it lasts."""
-    longest = max(map(len, curves))
-    table = np.array([[*curve, *[np.nan] * (longest - len(curve))] for curve in curves], dtype=float)
-    epochs, look = np.arange(1, longest + 1), {"linewidth": 1.4 if dashes == "--" else 2}
-    axis.plot(epochs, np.nanmean(table, axis=0), dashes, color=colour, marker="." if longest == 1 else None, **look)
-    if len(curves) > 1:
-        low, high = np.nanmin(table, axis=0), np.nanmax(table, axis=0)
-        axis.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+    """The mean of curves by epoch in a band from lowest to highest; each curve, thin, where their lengths differ."""
+    thin, equal = 1.4 if dashes == "--" else 2, len(set(map(len, curves))) == 1
+    for curve in [np.mean(curves, axis=0)] if equal else curves:
+        epochs, look = np.arange(1, len(curve) + 1), {"linewidth": thin if equal else thin / 2}
+        axis.plot(epochs, curve, dashes, color=colour, marker="." if len(curve) == 1 else None, **look)
+    if equal and len(curves) > 1:
+        axis.fill_between(epochs, np.min(curves, axis=0), np.max(curves, axis=0), color=colour, alpha=0.2, linewidth=0)
 
 
 def _epochs(axis, last):
