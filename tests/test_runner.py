@@ -478,17 +478,23 @@ def test_full_on_official_data_replaces_the_notebook(real_data, checkout, monkey
     assert "unchanged" in capsys.readouterr().out
 
 
-def test_a_study_drawn_again_is_not_taken_for_a_study_made_again(checkout, capsys):
+def test_what_the_full_study_did_not_make_is_not_drawn_again(checkout):
     for wrong in ({"profile": "quick"}, {"profile": "full", "fresh": True}):
         with pytest.raises(ValueError, match="--redraw with --profile full, without --fresh"):
             runner.run(redraw=True, **wrong)
+    write_notebook(checkout, "01_a", "1")
+    with pytest.raises(ValueError, match=r"made of the official data with seed 0, not .*, 0\."):
+        runner.run(profile="full", redraw=True)  # on other data it would train instead, for hours
+
+
+def test_a_study_drawn_again_is_not_taken_for_a_study_made_again(real_data, checkout, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_DATA", str(real_data))
     show = "import os\nprint([os.environ[f'FASHION_MNIST_{name}'][:3] for name in ('REDRAW', 'FRESH')])"
     write_notebook(checkout, "01_a", show, COUNT.format(name="01_a"))
 
     def told(**options):
         assert runner.run(profile="full", **options) == 0
-        copy = nbformat.read(checkout / "build" / "full" / "notebooks" / "01_a.ipynb", as_version=4)
-        return copy.cells[2].outputs[0].text
+        return nbformat.read(checkout / "notebooks" / "01_a.ipynb", as_version=4).cells[2].outputs[0].text
 
     assert told(redraw=True) == "['1', '']\n"
     assert told() == "['', '']\n"

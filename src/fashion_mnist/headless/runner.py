@@ -140,7 +140,7 @@ def run(
     Raises
     ------
     ValueError
-        If there is no such profile or notebook, or nothing that could be drawn again.
+        If there is no such profile or notebook, or nothing of the full study that could be drawn again.
     DataError
         If the data cannot be had.
     files.Busy
@@ -156,6 +156,8 @@ def run(
     dataset, place = _data(data)
     data = None if data is None else str(Path(data).expanduser().resolve())
     official = profile == "full" and dataset.kind == "official" and seed == 0  # as in study.start
+    if redraw and not official:
+        raise ValueError(f"--redraw shows the full study, made of the official data with seed 0, not {place}, {seed}.")
     about = {"profile": profile, "seed": seed, "fingerprint": dataset.fingerprint, "kind": dataset.kind}
     parameters = {"PROFILE": profile, "SEED": seed, "DATA": data}
     build = root / "build" / profile
