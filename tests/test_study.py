@@ -277,6 +277,7 @@ def test_seeds_are_trained_one_after_another(checkout):
     ]
     assert {each.card["kind"] for each in run.networks().values()} == {"Tiny"}
     assert list(run.networks()) == ["tiny_seed3", "tiny_seed4"]
+    assert list(run.networks("tiny_seed4*")) == ["tiny_seed4"] and run.networks("other*") == {}
 
 
 def test_a_published_procedure_is_repeated_with_its_own_split(checkout):

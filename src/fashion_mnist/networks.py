@@ -100,8 +100,10 @@ class Network:
         return f"{self.name}: of the full study; answers {len(images):,} test images as it did then"
 
 
-def every(folder: Path, fingerprint: str) -> dict[str, Network]:
+def every(folder: Path, fingerprint: str, names: str = "[!.]*") -> dict[str, Network]:
     """The networks below a folder that were trained on the data of that fingerprint, by name.
+
+    Only those are read whose names match a pattern such as "mlp_seed*".
 
     Raises
     ------
@@ -109,7 +111,7 @@ def every(folder: Path, fingerprint: str) -> dict[str, Network]:
         If a card is damaged, or does not say which data it is of.
     """
     found = {}
-    for path in sorted((folder / "models").glob("[!.]*.json")):
+    for path in sorted((folder / "models").glob(f"{names}.json")):
         card = records.read_json(path)
         try:
             ours = card["data"]["fingerprint"] == fingerprint

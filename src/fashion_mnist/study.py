@@ -183,9 +183,9 @@ class Study:
             for number in range(self.profile.seeds)
         ]
 
-    def networks(self) -> dict[str, Network]:
-        """Every trained network of this data that the run can read, by name."""
-        return networks.every(self.source, self.data.fingerprint)
+    def networks(self, names: str = "[!.]*") -> dict[str, Network]:
+        """Trained networks of this data that the run can read, by name: all, or those that match a pattern."""
+        return networks.every(self.source, self.data.fingerprint, names)
 
     def _kept(self, name: str, identity: Mapping[str, Any], weights: bool) -> Network | None:
         """The network of that name if it is of this training; None if it has to be trained."""
