@@ -96,11 +96,14 @@ def test_a_disturbance_changes_the_answer(run, networks):
 
 def test_a_network_brings_its_layers_and_the_last_one_is_chosen(opened):
     controls, _, _ = opened
-    assert controls["layer"].options == ("conv1", "conv2") and controls["layer"].value == "conv2"
+    assert controls["layer"].options == (("convolution 1", "conv1"), ("convolution 2", "conv2"))
+    assert controls["layer"].value == "conv2"
     controls["network"].value = 1
     assert controls["layer"].value == "stage3_conv2_relu"
-    assert {"stage1_conv1", "stage1_conv1_relu"} <= set(controls["layer"].options)
-    assert not {"dense_relu", "stage1_conv1_bn"} & set(controls["layer"].options)
+    layers = {name: spoken for spoken, name in controls["layer"].options}
+    assert {"stage1_conv1", "stage1_conv1_relu"} <= set(layers)
+    assert layers["stage3_conv2_relu"] == "stage 3, convolution 2, ReLU"
+    assert not {"dense_relu", "stage1_conv1_bn"} & set(layers)
 
 
 def test_methods_that_passed_their_checks_come_first(opened):

@@ -37,15 +37,15 @@ def legend_of(owner):
 # ------------------------------------------------------------------------------------------------------ data and lines
 
 
-def test_class_balance_has_bars_for_the_first_split_markers_for_others_and_one_pie():
+def test_class_balance_has_bars_with_a_part_for_each_split_and_one_pie_of_all():
     counts = {"train": np.arange(1, 11), "test": np.full(10, 5)}
     bars, pie = drawn(charts.class_balance(counts, NAMES)).axes
-    assert [bar.get_width() for bar in bars.patches] == list(range(1, 11))
-    assert list(bars.lines[0].get_xdata()) == [5] * 10
+    assert [bar.get_width() for bar in bars.patches] == [*range(1, 11), *[5] * 10]
+    assert [bar.get_x() for bar in bars.patches] == [*[0] * 10, *range(1, 11)]
     assert names_of(bars.get_yticklabels()) == list(NAMES)
     assert sorted(legend_of(bars)) == ["test: 50", "train: 55"]
     shares = [abs(wedge.theta2 - wedge.theta1) for wedge in pie.patches]
-    assert shares == pytest.approx(list(360 * np.arange(1, 11) / 55), abs=1e-3)
+    assert shares == pytest.approx(list(360 * np.arange(6, 16) / 105), abs=1e-3)
     assert set(NAMES) <= set(texts(pie))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import importlib.util
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,11 @@ def explore(
     ipywidgets.VBox or None
         The controls, the answer in words and the picture, for the last line of a cell; None if one state was drawn.
     """
-    layers = [layers_to_explain(network.model) for network in networks]
+    layers = [[(_spoken(name), name) for name in layers_to_explain(network.model)] for network in networks]
     strengths = {"shift": shift, "erasing": erasing, "noise": noise}
     methods = [*TRUSTED, *(name for name in explain.METHODS if name not in TRUSTED)]
     if reason := _nobody():
-        _, words = look(run, images[0], networks[0], layers[0][-1], methods[0], **strengths)
+        _, words = look(run, images[0], networks[0], layers[0][-1][1], methods[0], **strengths)
         run.say(f"*{reason}, so this is one chosen state. In Jupyter or Colab, run this cell to choose.* {words}")
         return None
 
@@ -68,7 +69,7 @@ def explore(
         "method": methods,
     }
     controls = {name: widgets.Dropdown(options=options, description=name) for name, options in choices.items()}
-    controls["layer"].value = layers[0][-1]
+    controls["layer"].value = layers[0][-1][1]
     for name, unit in DISTURBANCES.items():
         amounts = enumerate(robustness.CORRUPTIONS[name], start=1)
         options = [("none", 0), *((f"{amount} {unit.split()[-1]}", strength) for strength, amount in amounts)]
@@ -79,7 +80,7 @@ def explore(
         if change and change["owner"] is controls["network"]:
             layer, found = controls["layer"], layers[controls["network"].value]
             layer.unobserve(draw, "value")
-            layer.options, layer.value = found, found[-1]
+            layer.options, layer.value = found, found[-1][1]
             layer.observe(draw, "value")
         chosen = {name: control.value for name, control in controls.items()}
         figure, words = look(run, chosen.pop("image"), networks[chosen.pop("network")], **chosen)
@@ -136,7 +137,7 @@ def look(
     titles = [f"for {first}\nrather than {second}", f"for {second}\nrather than {first}"]
     truth = int(run.data.y_test[image])
     drawn = dict(zip(titles, maps, strict=True))
-    figure = figures.maps.answer(images, truth, probabilities, drawn, CLASS_NAMES, f"{method}, {layer}")
+    figure = figures.maps.answer(images, truth, probabilities, drawn, CLASS_NAMES, f"{method} at {_spoken(layer)}")
     said = [CLASS_NAMES[values.argmax()] for values in probabilities]
     words = f"{run.banner + '. ' if run.banner else ''}Test image {image} is labelled {CLASS_NAMES[truth]}. "
     words += f"{network.card['kind']} says {said[0]} ({probabilities[0].max():.0%})"
@@ -154,6 +155,12 @@ def layers_to_explain(model) -> list[str]:
         for layer in model.layers
         if layer.name in convolutions or (layer.name.endswith("_relu") and len(layer.output.shape) == 4)
     ]
+
+
+def _spoken(layer: str) -> str:
+    """The name of a layer for people: "stage 3, convolution 2, ReLU" for ``stage3_conv2_relu``."""
+    words = re.sub(r"(?<=[a-z])(?=[0-9])", " ", layer).replace("_", ", ")
+    return words.replace("conv ", "convolution ").replace("relu", "ReLU")
 
 
 def _nobody() -> str | None:

@@ -56,7 +56,7 @@ def lines(
 
 
 def class_balance(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
-    """Images of each class: bars for the first split, markers for the others, a pie of the first.
+    """Images of each class: bars with a part for each split, and a pie of all splits together.
 
     Parameters
     ----------
@@ -67,17 +67,17 @@ def class_balance(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) 
     -------
     Figure
     """
-    figure, (bars, pie) = plt.subplots(1, 2, figsize=(8, 3.3), width_ratios=(1.4, 1))
-    (first, values), *others = counts.items()
-    bars.barh(range(len(class_names)), values, height=0.7, label=f"{first}: {np.sum(values):,}")
-    for (split, several), marker, size in zip(others, "ox+", (8, 5, 5), strict=False):
-        look = {"marker": marker, "markersize": size, "markerfacecolor": "white", "markeredgecolor": "black"}
-        bars.plot(several, range(len(class_names)), linestyle="", label=f"{split}: {np.sum(several):,}", **look)
+    figure, (bars, pie) = plt.subplots(1, 2, figsize=(8, 2.6), width_ratios=(1.6, 1))
+    rows, left = range(len(class_names)), np.zeros(len(class_names))
+    for split, values in counts.items():
+        bars.barh(rows, values, left=left, height=0.75, edgecolor="white", label=f"{split}: {np.sum(values):,}")
+        left = left + values
     style.rows(bars, class_names)
+    bars.tick_params(axis="y", labelsize=8)
     bars.set_xlabel("Images")
     bars.legend(loc="lower center", bbox_to_anchor=(0.42, 1), ncols=len(counts), columnspacing=1, handletextpad=0.4)
-    look = {"wedgeprops": {"edgecolor": "white", "linewidth": 0.8}, "textprops": {"fontsize": 8}, "startangle": 90}
-    pie.pie(values, labels=class_names, colors=style.CLASS_COLOURS, labeldistance=1.08, counterclock=False, **look)
+    look = {"wedgeprops": {"edgecolor": "white", "linewidth": 0.8}, "textprops": {"fontsize": 7}, "startangle": 90}
+    pie.pie(left, labels=class_names, colors=style.CLASS_COLOURS, labeldistance=1.08, counterclock=False, **look)
     return figure
 
 

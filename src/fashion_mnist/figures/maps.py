@@ -76,7 +76,7 @@ def projection_3d(
     points: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
-    views: Sequence[tuple[float, float]] = ((20, -65), (20, -25)),
+    views: Sequence[tuple[float, float]] = ((15, -75), (15, -15)),
 ) -> Figure:
     """Points in space from two sides, a colour and a marker a class.
 
@@ -95,12 +95,12 @@ def projection_3d(
     """
     figure = plt.figure(figsize=(8, 4.5))
     figure.set_layout_engine("none")  # the engine would leave a wide margin around a box in space
-    width = 1 / len(views)
+    width, size = 1 / len(views), np.clip(20_000 / len(points), 8, 20)
     for index, view in enumerate(views):
         axis = figure.add_axes((index * width + 0.01, 0.15, 0.91 * width, 0.85), projection="3d")
         for label, name in enumerate(class_names):
             look = {"c": style.CLASS_COLOURS[label], "marker": style.CLASS_MARKERS[label], "alpha": 0.6}
-            axis.scatter(*np.asarray(points)[labels == label].T, s=8, linewidths=0, label=name, **look)
+            axis.scatter(*np.asarray(points)[labels == label].T, s=size, linewidths=0, label=name, **look)
         axis.view_init(*view)
         axis.set_box_aspect((1, 1, 0.95), zoom=1.05)
         for number, each in enumerate((axis.xaxis, axis.yaxis, axis.zaxis), start=1):
