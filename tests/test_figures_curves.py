@@ -56,6 +56,10 @@ def test_lines_draw_baselines_dashed_and_leave_the_legend_of_given_axes_to_the_c
     assert [line.get_linestyle() for line in axis.lines] == ["-", "--"]
     assert [line.get_marker() for line in axis.lines] == ["o", "None"]
     assert list(axis.lines[0].get_ydata()) == [0.2, 0.6, 0.9]
+    colours = [
+        charts.lines(dict.fromkeys("abcdefgh", ([0], [1])), dashed="gh").axes[0].lines[k].get_color() for k in (0, 7)
+    ]
+    assert colours[0] != colours[1], "eight lines, and no baseline has the colour of another"
     assert legend_of(figure) == ["Grad-CAM", "random"]
     assert names_of(axis.get_xticklabels())[-1].endswith("%")
     _, given = plt.subplots()
@@ -252,18 +256,22 @@ def test_precision_recall_ranks_classes_by_average_precision():
     (at,) = axis.lines[1].get_markevery()
     assert curves["Shirt"][0][at] == pytest.approx(curves["Shirt"][1][at], abs=0.01)
     assert axis.get_xlabel() == "Recall, test images"
+    lowest = curves["Shirt"][1][at]
+    assert axis.get_xlim() == axis.get_ylim() and 0.1 <= lowest - axis.get_xlim()[0] <= 0.2
 
 
 def test_robustness_curves_have_a_panel_a_corruption_and_start_at_clean():
-    corruptions = ["noise", "blur", "contrast", "shift", "rotation"]
+    corruptions = {name: (1, 2, 4, 8, 15.5) for name in ("noise", "blur", "contrast", "shift", "rotation")}
+    units = dict.fromkeys(corruptions, "pixels")
     table = np.linspace(0.9, 0.2, 25).reshape(5, 5)
     tables = {"cnn": table, "mlp": table / 2}
-    figure = drawn(charts.robustness_curves(tables, corruptions, {"cnn": 0.95, "mlp": 0.5}))
-    assert [axis.get_title(loc="left").lower() for axis in figure.axes] == corruptions
+    figure = drawn(charts.robustness_curves(tables, corruptions, units, {"cnn": 0.95, "mlp": 0.5}))
+    assert [axis.get_title(loc="left").lower() for axis in figure.axes] == list(corruptions)
     cnn, mlp = figure.axes[3].lines
     assert list(cnn.get_xdata()) == [0, 1, 2, 3, 4, 5]
     assert cnn.get_ydata() == pytest.approx([0.95, *table[3]])
     assert mlp.get_ydata() == pytest.approx([0.5, *table[3] / 2])
     assert legend_of(figure) == ["cnn", "mlp"]
-    assert any(names_of(figure.axes[3].get_xticklabels())), "a panel with none below keeps its numbers"
+    assert names_of(figure.axes[3].get_xticklabels()) == ["–", "1", "2", "4", "8", "15.5"]
+    assert figure.axes[3].get_xlabel() == "pixels"
     assert figure.get_supylabel() == "Test accuracy"

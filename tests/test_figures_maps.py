@@ -143,7 +143,7 @@ def test_evidence_maps_share_a_scale_around_zero_and_tell_their_sum(images, rng)
     assert low == -high and high > 3
     red, white, blue = heats[0].get_cmap()([1.0, 0.5, 0.0])
     assert red[0] > red[2] and blue[2] > blue[0] and min(white[:3]) > 0.9
-    assert figure.axes[2].get_xlabel() == f"sum {questions['for Coat'][0].sum():+.1f}"
+    assert figure.axes[2].get_xlabel() == f"sum {style.signed(questions['for Coat'][0].sum())}"
     drawn(maps.evidence_maps(images[:2], {"dead": np.zeros((2, 7, 7))}, ["x", "y"]))
 
 

@@ -35,6 +35,11 @@ def test_garments_that_are_confused_differ_for_a_deuteranope():
     assert distances.min() > 0.15
 
 
+def test_a_signed_number_has_a_minus_and_no_negative_zero():
+    assert [style.signed(value) for value in (1.14, -0.31, -0.01)] == ["+1.1", "−0.3", "+0.0"]
+    assert style.signed(-2.5, 2) == "−2.50"
+
+
 def test_style_is_applied_and_every_text_is_readable():
     with plt.rc_context():
         plt.rcdefaults()

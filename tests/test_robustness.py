@@ -41,6 +41,10 @@ def test_corruptions_follow_from_the_seed_and_not_from_the_number_of_images(corr
     assert np.array_equal(other, disturbed) == (corruption in ("blur", "contrast"))  # nothing random in these
 
 
+def test_every_corruption_has_a_unit():
+    assert robustness.UNITS.keys() == robustness.CORRUPTIONS.keys()
+
+
 def test_corruptions_by_hand():
     dot = np.zeros((50, 29, 29, 1), np.uint8)
     dot[:, 14, 14] = 200

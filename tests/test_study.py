@@ -638,3 +638,8 @@ def test_a_headline_that_is_no_number_leaves_the_old_record(tmp_path):
     with pytest.raises(ValueError, match="'accuracy'"):
         run.save_result({"accuracy": float("nan")})
     assert records.read("01_test", tmp_path)["headline"] == {"n": 1}
+
+
+def test_names_are_listed_as_in_a_sentence():
+    assert [study.listed("ABC"[:count]) for count in range(4)] == ["none", "A", "A and B", "A, B and C"]
+    assert study.listed(str(number) for number in range(2)) == "0 and 1"

@@ -25,6 +25,15 @@ CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "scale": (1.05, 1.1, 1.2, 1.35, 1.5),  # factor, enlarging or shrinking
     "erasing": (3, 5, 8, 11, 14),  # side of a black square, pixels
 }
+UNITS = {
+    "noise": "grey levels",
+    "blur": "pixels",
+    "contrast": "times",
+    "shift": "pixels",
+    "rotation": "degrees",
+    "scale": "times",
+    "erasing": "pixels",
+}
 
 
 def corrupt(images: np.ndarray, corruption: str, strength: int, seed: int = 0) -> np.ndarray:

@@ -573,6 +573,12 @@ def start(
     return Study(name, budget, seed, dataset, root, out, replays, banner)
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence: "A", "A and B", "A, B and C"; "none" if there are none."""
+    *others, last = [*names] or ["none"]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _spelled_out(card: Mapping[str, Any]) -> dict[str, Any]:
     """A card with the arguments and settings that came after it at their defaults, so that these change no identity."""
     from fashion_mnist import models, training

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,7 +34,7 @@ def lines(
         Two arrays of one length each.
     xlabel, ylabel : str
     dashed : sequence of str
-        Names, such as baselines, whose lines are dashed.
+        Names, such as baselines, whose lines are dashed, black or grey; they take no colour from the others.
     percent : {"xy", "x", "y", ""}
         Axes whose fractions are shown in per cent.
     ax : Axes, optional
@@ -45,8 +45,9 @@ def lines(
     Figure
     """
     figure, axis = style.panel(ax, (8, 4.6))
+    looks, greys = (style.line(index) for index in range(len(curves))), cycle(("#000000", "#999999"))
     for index, (name, (x, y)) in enumerate(curves.items()):
-        look = style.line(index) | ({"linestyle": "--"} if name in dashed else {})
+        look = {"color": next(greys), "linestyle": "--"} if name in dashed else next(looks)
         axis.plot(x, y, label=name, marker=style.marker(index) if len(x) <= 16 else None, markersize=5, **look)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     style.percent(*(getattr(axis, f"{letter}axis") for letter in percent))
@@ -382,34 +383,42 @@ def precision_recall(
     Returns
     -------
     Figure
-        The legend has the average precision of each class; a marker stands where precision equals recall.
+        The legend has the average precision of each class; a marker stands where precision equals recall. The axes
+        begin a good tenth below the lowest marker, so that the curves can be told apart.
     """
     figure, axis = style.panel(ax, (8, 4.8))
-    handles = {}
+    handles, lowest = {}, 1.0
     for index, (name, (precision, recall, *_)) in enumerate(curves.items()):
         average = -np.sum(np.diff(recall) * np.asarray(precision)[:-1])
         look = {"color": style.CLASS_COLOURS[index], "marker": style.CLASS_MARKERS[index], "markersize": 7}
         even = np.argmin(np.abs(np.subtract(precision, recall)))
         (curve,) = axis.plot(recall, precision, markevery=[even], label=f"{average:.3f}  {name}", **look)
-        handles[average, name] = curve
+        handles[average, name], lowest = curve, min(lowest, recall[even])
     style.percent(axis.xaxis, axis.yaxis, decimals=0)
-    axis.set(xlabel=f"Recall, {split} images", ylabel=f"Precision, {split} images", xlim=(0, 1.01), ylim=(0, 1.01))
+    shown = max(0, np.floor(10 * lowest - 1) / 10), 1.005
+    axis.set(xlabel=f"Recall, {split} images", ylabel=f"Precision, {split} images", xlim=shown, ylim=shown)
     axis.legend(handles=[handles[key] for key in sorted(handles)], loc="lower left", title="average precision", ncols=2)
     return figure
 
 
 def robustness_curves(
-    accuracies: Mapping[str, np.ndarray], corruptions: Sequence[str], clean: Mapping[str, float], split: str = "test"
+    accuracies: Mapping[str, np.ndarray],
+    corruptions: Mapping[str, Sequence[float]],
+    units: Mapping[str, str],
+    clean: Mapping[str, float],
+    split: str = "test",
 ) -> Figure:
     """Accuracy by the strength of each corruption, one panel a corruption and one line a network.
 
     Parameters
     ----------
     accuracies : mapping of network to ndarray, shape (corruptions, strengths), values 0 to 1
-        Strengths count from 1.
-    corruptions : sequence of str
+    corruptions : mapping of corruption to sequence of float
+        The amounts at its strengths, written below them.
+    units : mapping of corruption to str
+        Of the amounts.
     clean : mapping of network to float
-        Accuracies on undisturbed images, drawn at strength 0.
+        Accuracies on undisturbed images, at the left end.
     split : str
         Names the images in the labels.
 
@@ -419,18 +428,18 @@ def robustness_curves(
     """
     columns = min(4, len(corruptions))
     rows = -(-len(corruptions) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(8, 0.9 + 2.1 * rows), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(8, 0.9 + 2.3 * rows), sharey=True, squeeze=False)
     tables = {name: np.insert(table, 0, clean[name], axis=1) for name, table in accuracies.items()}
-    for row, (corruption, axis) in enumerate(zip(corruptions, axes.flat, strict=False)):
+    for row, ((corruption, amounts), axis) in enumerate(zip(corruptions.items(), axes.flat, strict=False)):
         lines({name: (range(table.shape[1]), table[row]) for name, table in tables.items()}, percent="", ax=axis)
         axis.set_title(corruption.capitalize())
-        axis.tick_params(labelbottom=row >= len(corruptions) - columns)  # a panel with none below keeps its numbers
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlabel(units[corruption], fontsize=8)
+        axis.set_xticks(range(1 + len(amounts)), ["–", *(f"{amount:g}" for amount in amounts)], fontsize=7.5)
     axis.set_ylim(0, 1)
     style.percent(axis.yaxis, decimals=0)
     for empty in axes.flat[len(corruptions) :]:
         empty.remove()
-    figure.supxlabel("Strength (0: as it is)", fontsize=10)
+    figure.supxlabel("Amount of the disturbance (–: as it is)", fontsize=10)
     figure.supylabel(f"{split.capitalize()} accuracy", fontsize=10)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=min(3, len(tables)))
     return figure

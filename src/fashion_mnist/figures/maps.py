@@ -199,7 +199,7 @@ def evidence_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str], u
         heat = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
         axis.contour(gaussian_filter(image.astype(float), 1), levels=[40], colors="#333333", linewidths=0.9)
         style.bare(axis)
-        axis.set_xlabel(f"sum {np.sum(values):+.1f}", fontsize=8, labelpad=2)
+        axis.set_xlabel(f"sum {style.signed(np.sum(values))}", fontsize=8, labelpad=2)
     figure.colorbar(heat, ax=figure.axes, label=f"Evidence ({unit})", shrink=0.7, pad=0.02, extend="both")
     return figure
 

@@ -113,21 +113,20 @@ def significance_matrix(
     Returns
     -------
     Figure
-        Row less column, in points of accuracy.
+        Row less column, in points of accuracy, each pair once.
     """
-    names = list(dict.fromkeys([*first, *second]))
+    rows, columns = list(dict.fromkeys(first)), list(dict.fromkeys(second))
     robust = [True] * len(first) if robust is None else robust
-    figure, axis = style.panel(ax, (8, 1.9 + 0.42 * len(names)))
-    _names(axis, names, names)
-    axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
+    figure, axis = style.panel(ax, (8, 1.9 + 0.42 * len(rows)))
+    _names(axis, rows, columns)
+    axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     for one, other, gain, p_value, holds in zip(first, second, differences, p_values, robust, strict=True):
-        for row, column, points in ((one, other, 100 * gain), (other, one, -100 * gain)):
-            y, x = names.index(row), names.index(column)
-            edge = (style.RIGHT if points > 0 else style.WRONG) if p_value < level else "#EFEFEF"
-            fill = edge if holds or p_value >= level else "white"
-            axis.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, facecolor=fill, edgecolor=edge, linewidth=1.6))
-            ink = "white" if fill in (style.RIGHT, style.WRONG) else "#333333"
-            axis.text(x, y, f"{round(points, 2) + 0.0:+.2f}", ha="center", va="center", fontsize=8, color=ink)
+        y, x = rows.index(one), columns.index(other)
+        edge = (style.RIGHT if gain > 0 else style.WRONG) if p_value < level else "#EFEFEF"
+        fill = edge if holds or p_value >= level else "white"
+        axis.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, facecolor=fill, edgecolor=edge, linewidth=1.6))
+        text, ink = style.signed(100 * gain, 2), "white" if fill in (style.RIGHT, style.WRONG) else "#333333"
+        axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
     meanings = {style.RIGHT: "row is better", style.WRONG: "row is worse", "#EFEFEF": "no difference shown"}
     handles = [Patch(color=colour, label=meaning) for colour, meaning in meanings.items()]
     if not all(robust):

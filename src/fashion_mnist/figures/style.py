@@ -94,6 +94,11 @@ def percent(*axes: Axis, decimals: int | None = None) -> None:
         axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
 
 
+def signed(value: float, decimals: int = 1) -> str:
+    """A number with its sign, such as "+1.1", "−0.3" (a minus, no hyphen) or "+0.0"."""
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−")
+
+
 def rows(axis: Axes, names: Sequence[str]) -> None:
     """Names beside the rows of a chart, the first on top."""
     axis.set_yticks(range(len(names)), names)
