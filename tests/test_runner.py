@@ -211,7 +211,7 @@ def test_a_run_from_start_to_unchanged(checkout, noise, tmp_path, monkeypatch, c
     assert first.read_bytes() == source
     assert sorted(path.name for path in checkout.iterdir()) == ["build", "facts.json", "notebooks"]
     assert {"images", "notebooks", "results"} <= {path.name for path in out.iterdir()}
-    assert not (out / "staging").exists()
+    assert not list((out / "staging").iterdir())
 
     # The stamp says what was asked, made and used.
     assert (stamp["profile"], stamp["seed"], stamp["kind"]) == ("smoke", 5, "unverified")
@@ -398,18 +398,23 @@ def test_a_kill_between_record_and_copy_is_noticed(checkout, capsys):
     assert runner.run(profile="smoke", seed=0) == 0
     assert executed(checkout) == ["01_a"], "not unchanged: the record beside it is another run's"
     assert runner.record_of(copy)["seed"] == 0
-    assert not (out / "staging").exists()
+    assert not list((out / "staging").iterdir())
     assert [path.name for path in (out / "results").iterdir()] == ["01_a.json"]
     assert "unchanged" not in capsys.readouterr().out
 
 
-def test_what_the_kernel_of_a_killed_run_writes_meanwhile_goes_too(checkout):
-    late = "from pathlib import Path\nfor name in ('staging/01_a-killed/a.png', 'models/.a.0123456789ab.tmp.json'):"
-    late += "\n    path = Path('build/smoke') / name\n    path.parent.mkdir(parents=True, exist_ok=True)"
-    write_notebook(checkout, "01_a", f"{late}\n    path.touch()")
-    assert runner.run(profile="smoke") == 0
-    out = checkout / "build" / "smoke"
-    assert not (out / "staging").exists() and not list((out / "models").iterdir())
+@posix
+def test_the_kernel_of_a_killed_run_writes_no_more_in_the_next(checkout):
+    write_notebook(checkout, "01_a", "1")
+    stage, beside = (checkout / "build" / "smoke" / name / "01_a-0123456789ab" for name in ("staging", "beside"))
+    asleep = [sys.executable, "-c", "import time; time.sleep(600)", "ipykernel_launcher", "-f"]
+    with (
+        subprocess.Popen([*asleep, stage / "a.json"]) as orphan,
+        subprocess.Popen([*asleep, beside / "a.json"]) as other,
+    ):
+        assert runner.run(profile="smoke") == 0
+        assert orphan.poll() is not None and other.poll() is None
+        other.kill()
 
 
 @posix

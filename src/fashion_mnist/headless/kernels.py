@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -21,6 +22,20 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 class NotebookFailed(Exception):
     """A notebook did not get through all its cells; the message holds the cell's source and the error."""
+
+
+def end_orphans(folder: Path) -> None:
+    """End kernels that were started below a folder by a command that was killed: for a second each may still write."""
+    import psutil  # comes with ipykernel
+
+    def is_orphan(command: list[str]) -> bool:
+        return "ipykernel_launcher" in command and any(part.startswith(f"{folder}{os.sep}") for part in command)
+
+    orphans = [each for each in psutil.process_iter(["cmdline"]) if is_orphan(each.info["cmdline"] or [])]
+    for each in orphans:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+    psutil.wait_procs(orphans, timeout=10)
 
 
 class Kernels:

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from fashion_mnist import data, files, profiles, records
-from fashion_mnist.headless.kernels import Kernels, NotebookFailed, environment, private_paths, take_outputs
+from fashion_mnist.headless.kernels import (
+    Kernels,
+    NotebookFailed,
+    end_orphans,
+    environment,
+    private_paths,
+    take_outputs,
+)
 from fashion_mnist.networks import clock, now
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -171,7 +178,6 @@ def run(
                 print(f"{group[0].stem} was not executed: it shows what others make.", file=sys.stderr, flush=True)
                 continue
             failed = not _together(group, work.notebook, work.kernels, 1 if profile == "full" else 2)
-        _remove_leftovers(build, work.out)  # once more: the kernel of a killed run lives, and writes, for a second
     return int(failed)
 
 
@@ -253,7 +259,8 @@ def _what_trains(notebook: Any) -> Any:
 
 
 def _remove_leftovers(build: Path, out: Path) -> None:
-    """Delete what a killed run left; call it where only one may run."""
+    """End the kernels and delete the files that a killed run left; call it where only one may run."""
+    end_orphans(build / "staging")
     shutil.rmtree(build / "staging", ignore_errors=True)
     inner = ("images", "models", "notebooks", "results", "results/arrays", "results/predictions")
     beside = (build.with_name(kind) / build.name for kind in ("checkpoints", "measured"))
