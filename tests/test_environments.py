@@ -16,6 +16,7 @@ import nbclient
 import nbformat
 import pytest
 
+from fashion_mnist import files
 from fashion_mnist.headless import colab, runner
 
 ROOT = Path(__file__).parents[1]
@@ -42,18 +43,19 @@ def run(command, **environment):
 
 def make(name, python, *requirements):
     """Path of the Python of an environment below build/, made anew if what it is made of has changed."""
-    run(["make", "-s", "build/uv/.done"])
     folder = ROOT / "build" / "environments" / name
     stamp, uv = folder / "made-of.json", [ROOT / "build" / "uv" / "bin" / "uv", "--quiet"]
     cache = {"UV_CACHE_DIR": str(ROOT / "build" / "uv-cache"), "UV_PYTHON_DOWNLOADS": "never"}
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (CONSTRAINTS, ROOT / "pyproject.toml")]
     made_of = json.dumps([python, requirements, contents])
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != made_of:
-        shutil.rmtree(folder, ignore_errors=True)
-        run([*uv, "venv", "--seed", "--python", python, folder], **cache)
-        run([*uv, "pip", "install", "--python", folder, *requirements], **cache)
-        run([*uv, "pip", "install", "--python", folder, *TESTING], **cache)
-        stamp.write_text(made_of, encoding="utf-8")
+    with files.alone(folder.parent, "makes the environments", wait=True):  # tests run in several processes
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != made_of:
+            run(["make", "-s", "build/uv/.done"])
+            shutil.rmtree(folder, ignore_errors=True)
+            run([*uv, "venv", "--seed", "--python", python, folder], **cache)
+            run([*uv, "pip", "install", "--python", folder, *requirements], **cache)
+            run([*uv, "pip", "install", "--python", folder, *TESTING], **cache)
+            stamp.write_text(made_of, encoding="utf-8")
     return folder / "bin" / "python"
 
 
@@ -79,6 +81,10 @@ def oldest_python():
     """With the oldest versions of our direct requirements."""
     oldest = first_of("3.10", "3.11")
     return make("oldest", oldest, "--resolution", "lowest-direct", "--requirement", str(ROOT / "pyproject.toml"))
+
+
+# A copy's set-up cell installs what the environment lacks: no two at a time.
+alone_in_colab = pytest.mark.xdist_group("colab")
 
 
 @pytest.fixture(params=["oldest", "colab"])
@@ -143,6 +149,7 @@ def execute(name, kernel, folder, profile, data):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+@alone_in_colab
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in runner.SUMMARIES])
 def test_a_copy_for_colab_runs_alone(name, kernel, tmp_path):
     cells = execute(name, kernel, tmp_path, "smoke", SAMPLE)
@@ -150,6 +157,7 @@ def test_a_copy_for_colab_runs_alone(name, kernel, tmp_path):
     assert (tmp_path / "content" / "build" / "smoke").is_dir()
 
 
+@alone_in_colab
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name in runner.SUMMARIES or name[:2] in ("02", "08")])
 def test_a_copy_for_colab_shows_the_study_on_the_real_data(name, kernel, tmp_path, real_data):
     if name in runner.SUMMARIES and not list((ROOT / "models").glob("*.safetensors")):
@@ -158,6 +166,7 @@ def test_a_copy_for_colab_shows_the_study_on_the_real_data(name, kernel, tmp_pat
     assert any(output.get("data", {}).get("image/png") for cell in cells for output in cell.outputs)
 
 
+@alone_in_colab
 def test_colab_keeps_the_versions_that_it_has(kernel, colab_python, tmp_path):
     execute(NOTEBOOKS[0], kernel, tmp_path, "smoke", SAMPLE)
     frozen = run([colab_python, "-m", "pip", "freeze"]).lower().replace("-", "_").splitlines()
