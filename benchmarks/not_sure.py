@@ -23,7 +23,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_images
 from tqdm import tqdm
 
-from fashion_mnist import data, explain, networks, photos, records, study
+from fashion_mnist import data, explain, networks, photos, study
 from fashion_mnist.headless import expert
 
 COUNT = 1000  # of noise and of crops
@@ -120,7 +120,6 @@ def main() -> None:
         run.arrays |= {f"{network.name}/{name}": home[name] for name in kept}
     scores, chosen = pd.concat(tables, ignore_index=True), pd.DataFrame(chosen).reset_index(drop=True)
     print(scores.drop(columns="trained").to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    records.write_arrays(run.out / "results" / "arrays" / f"{run.name}.npz", run.arrays)
     best = scores[scores["network"] == expert.find().name].set_index("score")
     shown = {"": best.iloc[0], "_by_probability": best.loc["probability"]}
     headline = {f"{kind}_refused{how}": row[kind] for how, row in shown.items() for kind in (*others, "test_garments")}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,24 @@ def test_predictions_stand_for_weights_that_are_not_kept(ours, capsys):
     assert "weights of mlp_seed1 are not kept" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_kept_predictions_of_images_held_out_stand_for_no_others(checkout, tmp_path, monkeypatch, capsys):
+    shutil.copytree(checkout, tmp_path / "copy")
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path / "copy"))
+    card = tmp_path / "copy" / "models" / "mlp_seed1.json"
+    content = records.read_json(card)
+    files.write_json(card, content | {"data": content["data"] | {"held_out": 0.25}})
+    assert cli.main(["evaluate", "mlp_seed1", "--data", str(SAMPLE), "--split", "validation"]) == 1
+    assert "weights of mlp_seed1 are not kept" in capsys.readouterr().err.splitlines()[-1]
+    assert cli.main(["evaluate", "mlp_seed1", "--data", str(SAMPLE)]) == 0  # all share the test images
+
+
+def test_a_card_and_weights_in_any_folder_are_a_network(ours, capsys, tmp_path):
+    for ending in ("json", "safetensors"):
+        (tmp_path / f"mine.{ending}").write_bytes((ours / "models" / f"cnn_seed0.{ending}").read_bytes())
+    there, _ = evaluated(capsys, "cnn_seed0")
+    assert evaluated(capsys, tmp_path / "mine.json")[0]["accuracy"] == there["accuracy"]
+
+
 def test_a_network_that_there_is_not_is_one_line_with_those_there_are(ours, capsys):
     assert cli.main(["evaluate", "deep_cnn_seed0", "--data", str(SAMPLE)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -303,7 +322,10 @@ def test_compare_of_models_that_answer_alike_shows_no_difference(strangers, caps
 
 def test_networks_of_ours_against_a_stranger(ours, strangers, capsys, sample_data):
     stranger = strangers / "scales_itself.keras"
+    unit = compared(capsys, strangers / "logits.keras", ours / "models" / "cnn_seed0.json", "--scaled", "unit")
+    assert [each["scaled"] for each in unit["models"]] == ["unit", "raw"], "ours are given pixels as they are"
     found = compared(capsys, stranger, "mlp_seed1", ours / "models" / "cnn_seed0.json", "--scaled", "raw")
+    assert unit["models"][1]["accuracy"] == found["models"][2]["accuracy"]
     assert [each["name"] for each in found["models"]] == ["scales_itself", "mlp_seed1", "cnn_seed0"]
     answers = [
         records.read_predictions(ours / "results" / "predictions" / f"{name}.npz")["test"].argmax(axis=1)

@@ -287,6 +287,15 @@ def test_mcnemar_of_equal_classifiers_is_one():
     assert evaluation.mcnemar(*predictions(4, 4))["p_value"] == pytest.approx(1)
 
 
+def test_the_least_clear_pair_of_trainings_speaks_for_all():
+    labels, first, second = predictions(2, 9)
+    nearly_as_good = np.where(np.arange(len(labels)) < 4, labels, first)
+    tests = [evaluation.mcnemar(labels, first, second), evaluation.mcnemar(labels, nearly_as_good, second)]
+    assert tests[1]["p_value"] > tests[0]["p_value"]
+    assert evaluation.least_clear(labels, [first, nearly_as_good], [second]) == tests[1]
+    assert evaluation.least_clear(labels, [first], [second, first])["p_value"] == 1
+
+
 # ------------------------------------------------------------------------------------------------------------ pairwise
 
 

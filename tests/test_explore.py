@@ -13,7 +13,7 @@ import pytest
 from conftest import garments
 from test_colab import archive_of, bare_kernel, execute  # noqa: F401  a fixture
 
-from fashion_mnist import data, explore, models, profiles, study
+from fashion_mnist import data, explore, models, profiles, records, study
 from fashion_mnist.headless import colab
 from fashion_mnist.networks import Network
 
@@ -71,8 +71,8 @@ def test_every_choice_is_drawn_and_told(opened):
         ("layer", "stage1_conv1", ""),
         ("method", "Saliency", ""),
         ("noise", 5, "with noise (48 grey levels) it says"),
-        ("shift", 4, "with shift (3.5 px), noise (48 grey levels) it says"),
-        ("erasing", 5, "erasing (14 px)"),
+        ("shift", 4, "with shift (3.5 pixels), noise (48 grey levels) it says"),
+        ("erasing", 5, "erasing (14 pixels)"),
     ]:
         before = picture.value
         controls[name].value = value
@@ -117,7 +117,7 @@ def test_without_a_person_one_state_is_drawn_and_told(run, networks, monkeypatch
     assert explore.explore(run, networks, [3, 7], shift=3) is None
     (said,) = run.said
     assert said.startswith("*Nobody was there to move the sliders, so this is one chosen state.")
-    assert "Test image 3 is labelled Dress" in said and "with shift (2 px) it says" in said
+    assert "Test image 3 is labelled Dress" in said and "with shift (2 pixels) it says" in said
     assert len(plt.get_fignums()) == 1, "the figure that the notebook shows"
 
 
@@ -169,3 +169,8 @@ def test_a_copy_for_colab_has_the_explorer_and_its_networks_and_the_exercises_ca
     assert printed[-2].count("recognised; most often") == 10
     assert "mistakes shared" in printed[-1]
     assert "Nobody was there to move the sliders" in str(nbformat.read(TOUR, as_version=4).cells)
+
+
+def test_the_methods_offered_first_are_those_that_passed_every_check():
+    standing = records.read("08_grad_cam", ROOT)["tables"]["standing"]
+    assert list(explore.TRUSTED) == [row["index"] for row in standing if row["CNN"] == "✓"]

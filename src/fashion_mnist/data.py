@@ -236,6 +236,14 @@ def load(path: str | Path | None = None, download: bool = True) -> Dataset:
     return dataset
 
 
+def load_with_notes(path: str | Path | None = None) -> tuple[Dataset, list[str]]:
+    """`load` for who talks to people: the data set, and what `load` would warn of, as sentences to print."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset = load(path)
+    return dataset, [f"Note: {warning.message}" for warning in caught]
+
+
 def info(path: str | Path | None = None) -> dict:
     """What `load` would read without downloading, as plain numbers and strings (JSON).
 

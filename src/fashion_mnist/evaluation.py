@@ -1,8 +1,8 @@
 """Metrics with their uncertainty, from arrays of labels and probabilities.
 
 How good a classifier is (`evaluate`, `class_report`, `confusion`), how sure that is (`wilson_interval`), which of
-several is better (`mcnemar`, `pairwise`, `paired_difference`, `two_proportions`) and whether its probabilities mean
-what they say (`reliability`, `calibration_error`, `fit_temperature`, `accuracy_coverage`).
+several is better (`mcnemar`, `least_clear`, `pairwise`, `paired_difference`, `two_proportions`) and whether its
+probabilities mean what they say (`reliability`, `calibration_error`, `fit_temperature`, `accuracy_coverage`).
 
 Importing this module imports no framework: anybody's probabilities can be evaluated. Only `load_classifier`, which
 opens anybody's Keras model, imports Keras.
@@ -14,7 +14,7 @@ import collections
 import contextlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,6 +183,30 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[s
     discordant = only_first + only_second
     p_value = stats.binomtest(only_first, discordant, 0.5).pvalue if discordant else 1.0
     return {"only_first": only_first, "only_second": only_second, "p_value": float(p_value)}
+
+
+def least_clear(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> dict[str, float]:
+    """The McNemar test with the largest p-value between any training of one classifier and any of another.
+
+    Below a level, it says that the two differ whichever seeds are compared.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+    first, second : sequence of ndarray of int, shape (n,)
+        Predictions, one array a training.
+
+    Returns
+    -------
+    dict
+        As `mcnemar`.
+
+    Raises
+    ------
+    ValueError
+        As `mcnemar`, or if one of the sequences is empty.
+    """
+    return max((mcnemar(labels, *pair) for pair in product(first, second)), key=lambda test: test["p_value"])
 
 
 def pairwise(labels: np.ndarray, predictions: Mapping[str, np.ndarray], seed: int = 0) -> pd.DataFrame:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fashion_mnist.study import Study
 
 TRUSTED = ("HiResCAM", "Saliency")  # passed the checks of 08_grad_cam, so they are offered first
-DISTURBANCES = {"shift": "px", "erasing": "px", "noise": "grey levels"}  # in the order in which they are made
+DISTURBANCES = ("shift", "erasing", "noise")  # in the order in which they are made
 
 
 def explore(
@@ -70,9 +70,9 @@ def explore(
     }
     controls = {name: widgets.Dropdown(options=options, description=name) for name, options in choices.items()}
     controls["layer"].value = layers[0][-1][1]
-    for name, unit in DISTURBANCES.items():
-        amounts = enumerate(robustness.CORRUPTIONS[name], start=1)
-        options = [("none", 0), *((f"{amount} {unit.split()[-1]}", strength) for strength, amount in amounts)]
+    for name in DISTURBANCES:
+        amounts, unit = enumerate(robustness.CORRUPTIONS[name], start=1), robustness.UNITS[name].split()[-1]
+        options = [("none", 0), *((f"{amount} {unit}", strength) for strength, amount in amounts)]
         controls[name] = widgets.SelectionSlider(options=options, value=strengths[name], description=name)
     answer, picture = widgets.HTML(), widgets.Image(format="png", layout={"width": "100%", "max_width": "800px"})
 
@@ -124,10 +124,10 @@ def look(
     """
     as_it_is = disturbed = run.data.x_test[image : image + 1]
     strengths, made = {"shift": shift, "erasing": erasing, "noise": noise}, []
-    for name, unit in DISTURBANCES.items():
+    for name in DISTURBANCES:
         if strengths[name]:
             disturbed = robustness.corrupt(disturbed, name, strengths[name], run.seed)
-            made.append(f"{name} ({robustness.CORRUPTIONS[name][strengths[name] - 1]} {unit})")
+            made.append(f"{name} ({robustness.CORRUPTIONS[name][strengths[name] - 1]} {robustness.UNITS[name]})")
     images = np.concatenate([as_it_is, disturbed])
     probabilities = training.predict(network.model, images)
     doubt = np.argsort(-probabilities[1])[:2]

@@ -43,12 +43,13 @@ def scores(networks: Seeds, trials: Sequence[Trial], reported: Mapping[str, floa
     -------
     DataFrame
         A row a configuration, under its name: ``seeds``, ``mean``, ``std`` (0 for one seed), ``parameters``,
-        ``in_study`` after ``study_epochs``, and ``reported``, NaN if it was not.
+        ``seconds`` of a training, ``in_study`` after ``study_epochs``, and ``reported``, NaN if it was not.
     """
     rows = {}
     for (name, seeds), trial in zip(networks.items(), trials, strict=True):
         mean, std = evaluation.mean_and_std([one.validation_accuracy for one in seeds])
         measured = {"seeds": len(seeds), "mean": mean, "std": std, "parameters": seeds[0].card["parameters"]}
+        measured["seconds"] = np.mean([one.card["seconds"] for one in seeds])
         seen = {"in_study": trial.accuracy, "study_epochs": trial.epochs, "reported": reported.get(name, np.nan)}
         rows[name] = measured | seen
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration")
@@ -58,7 +59,7 @@ def shown(scores: pd.DataFrame) -> Styler:
     """A table of `scores` for a reader: words as heads, accuracies in per cent."""
     shares = ["mean", "std", "in study", "reported"]
     table = scores.rename(columns=lambda name: name.replace("_", " "))
-    return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=["parameters"])
+    return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=["parameters", "seconds"])
 
 
 def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str) -> str:
@@ -67,7 +68,7 @@ def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str) -> str
     means = {name: np.mean([one.validation_accuracy for one in networks[name]]) for name in (first, second)}
     better, other = sorted(means, key=means.get, reverse=True)
     answers = [[one.predictions["validation"].argmax(axis=1) for one in networks[name]] for name in (better, other)]
-    p_value = max(evaluation.mcnemar(labels, one, two)["p_value"] for one in answers[0] for two in answers[1])
+    p_value = evaluation.least_clear(labels, *answers)["p_value"]
     says = f"{'' if p_value < 0.05 else 'but not '}at every pair of seeds (McNemar's test: p up to {p_value:.1g})"
     return f"{better} is {100 * (means[better] - means[other]):.2f} points above {other}, {says}"
 
@@ -118,11 +119,12 @@ def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost
     Returns
     -------
     dict of str to float
-        ``saving`` is what that procedure takes to what the study took. It is the product of ``saving_by_pruning``,
-        counted in epochs, ``saving_by_schedule``, whose whole trainings have another number of epochs, and
-        ``saving_by_engine``, the rest: an epoch is faster.
+        ``saving`` is what that procedure takes to what the study took. It is the product of ``saving_by_pruning``
+        (all trained out, at the study's own speed), ``saving_by_schedule`` (whose whole trainings have another number
+        of epochs) and ``saving_by_engine`` (an epoch is faster).
     """
     epochs, seconds = cost
+    our_epoch = sum(trial.seconds / max(1, trial.epochs) for trial in grid.trials)  # of all configurations, as theirs
     return {
         "configurations": len(grid.trials),
         "best_validation_accuracy_mean": best["mean"],
@@ -136,27 +138,34 @@ def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost
         "full_grid_seconds": round(epochs * seconds, 1),
         "full_grid_epochs_each": epochs,
         "saving": round(epochs * seconds / grid.seconds, 2),
-        "saving_by_pruning": round(len(grid.trials) * grid.rungs[-1] / grid.epochs, 2),
+        "saving_by_pruning": round(our_epoch * grid.rungs[-1] / grid.seconds, 2),
         "saving_by_schedule": round(epochs / grid.rungs[-1], 2),
-        "saving_by_engine": round(seconds / len(grid.trials) * grid.epochs / grid.seconds, 2),
+        "saving_by_engine": round(seconds / our_epoch, 2),
     }
 
 
 def answer(
-    kind: str, grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, headline: Mapping, given_up: int = 0
+    kind: str,
+    grid: Tuned,
+    search: Tuned,
+    best: pd.Series,
+    found: pd.Series,
+    headline: Mapping,
+    verdict: str,
+    given_up: int = 0,
 ) -> str:
     """What both studies found, in three sentences; `kind` in the plural, `best`, `found` and the dict as in `headline`.
 
-    `given_up` counts the searches that were made before this one and ended nowhere.
+    `verdict` compares the two; `given_up` counts the searches that were made before this one and ended nowhere.
     """
-    size = found["parameters"] / best["parameters"] - 1
+    size, time = (found[each] / best[each] for each in ("parameters", "seconds"))
     return (
         f"Of {len(grid.trials)} {kind} halving ends with {grid.best.name}, which names {best['mean']:.2%} of the "
         f"validation images correctly (fresh seeds: {best['seeds']:.0f}). It takes {clock(grid.seconds)}; the starting "
-        f"project's procedure would take about {headline['saving']:.0f} times as long, by an estimate. A wider search "
-        f"of {clock(search.seconds)}{f', after {given_up} that were given up,' if given_up else ''} finds a network "
-        f"with {found['mean']:.2%} and "
-        + (f"{-size:.0%} fewer parameters." if size < 0 else f"{1 + size:.1f} times the parameters.")
+        f"project's procedure would take about {headline['saving']:.0f} times as long, by an estimate. A search in "
+        f"another space of {clock(search.seconds)}{f', after {given_up} that were given up,' if given_up else ''} "
+        f"finds a network with {found['mean']:.2%}, {size:.1f} times the parameters and {time:.1f} times the training "
+        f"time: {verdict}."
     )
 
 

@@ -132,8 +132,8 @@ def load(name: str | Path) -> keras.Model:
         raise FileNotFoundError(f"There is no card {card_path}; networks with weights there: {known}.")
     if not weights_path.is_file():
         raise FileNotFoundError(
-            f"The weights of {card_path.stem} are not kept ({weights_path.name}), only its card and predictions; "
-            "`fashion-mnist train --missing` trains networks."
+            f"The weights of {card_path.stem} are not kept ({weights_path.name}), only its card and predictions. "
+            "`models.build` and `training.fit` make it again from what the card says; or take one with weights."
         )
     card = records.read_json(card_path)
     records.note(weights_path)

@@ -69,8 +69,8 @@ class Network:
 
     @property
     def validation_accuracy(self) -> float:
-        """As measured at the end of the kept epoch, in the precision of the training."""
-        return self.card["history"]["val_accuracy"][self.card["kept_epoch"] - 1]
+        """Of the kept weights, on the validation images; where others were held out from its training, on those."""
+        return self.card["scores"]["validation"]["accuracy"]
 
     def check(self, images: np.ndarray) -> str:
         """Have the network answer the first test images again, and say in a sentence that it agrees.

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,6 +67,7 @@ class Study:
     spared: float = 0.0  # seconds that trainings and measurements took which this run only read
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    finished: list[Path] = field(default_factory=list)  # checkpoints of trainings that a measurement made
 
     @property
     def source(self) -> Path:
@@ -162,10 +162,11 @@ class Study:
         *,
         name: str,
         first: int | None = None,
+        seeds: int | None = None,
         weights: int = 1,
         **options: Any,
     ) -> list[Network]:
-        """`train` with as many seeds as the profile has, from `first` on (the run's own if not given).
+        """`train` with as many seeds as the profile has, `seeds` if that is fewer, from `first` or the run's own on.
 
         The networks are called ``NAME_seedN``; the weights of the first so many are kept. The other options are those
         of `train`.
@@ -180,7 +181,7 @@ class Study:
                 weights=number < weights,
                 **options,
             )
-            for number in range(self.profile.seeds)
+            for number in range(min(seeds or self.profile.seeds, self.profile.seeds))
         ]
 
     def networks(self, names: str = "[!.]*") -> dict[str, Network]:
@@ -272,7 +273,8 @@ class Study:
     ) -> Fit:
         """`training.fit` with a checkpoint of that name: a training that was interrupted, or is done, goes on from it.
 
-        A checkpoint that is damaged or of something else is dropped: there is nothing in it that could be continued.
+        The checkpoint goes when `keep` has what the training was made for. One that is damaged or of something else is
+        dropped: there is nothing in it that could be continued.
         """
         from fashion_mnist import training
 
@@ -284,6 +286,7 @@ class Study:
             options["checkpoint"].unlink()
             done = training.fit(model, train, validation, recipe, **options)
         self.spared += sum(done.history["seconds"][: done.resumed_from])
+        self.finished.append(options["checkpoint"])
         return done
 
     def live(self, network: Network, images: int = 5_000) -> str:
@@ -385,7 +388,8 @@ class Study:
         return chosen, records.plain(question)
 
     def keep(self, name: str, make: Callable[[], Any], of: Iterable[Any] = ()) -> dict[str, np.ndarray]:
-        """Measure or compute something once; later runs read it from ``results/arrays/NOTEBOOK.npz``.
+        """Measure or compute something once; later runs read it from ``results/arrays/NOTEBOOK.npz``, which
+        `save_result` writes.
 
         Parameters
         ----------
@@ -420,16 +424,18 @@ class Study:
                     f"results/arrays/{self.name}.npz has no {name!r} for these networks and budgets; "
                     f"`fashion-mnist run {self.name} --profile full` makes it."
                 )
-            began = time.monotonic()
+            began, spared = time.monotonic(), self.spared
             made = make()
+            took = time.monotonic() - began + self.spared - spared  # with the epochs of trainings that were resumed
             found = {column: _as_text(np.asarray(made[column])) for column in made}
-            found |= {".seconds": np.array(time.monotonic() - began), ".question": np.array(key)}
+            found |= {".seconds": np.array(took), ".question": np.array(key)}
             # At once, for a later cell may fail and the run then leaves nothing.
             records.write_arrays(measured, others | {f"{name}/{column}": values for column, values in found.items()})
+            while self.finished:
+                self.finished.pop().unlink(missing_ok=True)
         else:
             self.spared += float(found[".seconds"])
         self.arrays |= {f"{name}/{column}": values for column, values in found.items()}
-        records.write_arrays(self.stage / "results" / "arrays" / f"{self.name}.npz", self.arrays)
         return {column: values for column, values in found.items() if not column.startswith(".")}
 
     @functools.cached_property
@@ -441,10 +447,10 @@ class Study:
     # --- what a run shows and leaves ---------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """Show text in Markdown below a cell."""
+        """Show text in Markdown below a cell; the hyphen before a negative number becomes a minus sign."""
         from IPython.display import Markdown, display
 
-        display(Markdown(text))
+        display(Markdown(re.sub(r"(?<![\w-])-(?=\d)", "−", text)))
 
     def save_figure(self, fig: Figure, name: str) -> None:
         """Write a figure to ``images/NAME.png``, 160 dots an inch, without a date; it stays open for the notebook.
@@ -474,7 +480,7 @@ class Study:
         summary: str = "",
         readme: str | Mapping[str, str] = "",
     ) -> None:
-        """Write the notebook's record, ``results/NAME.json``.
+        """Write the notebook's record, ``results/NAME.json``, and beside it the `arrays` that figures need.
 
         Its ``seconds`` are what everything takes from nothing: what was only read counts with the time that it took.
 
@@ -519,6 +525,8 @@ class Study:
         if self.replays:  # the numbers are of that machine and those versions
             measured = ("created", "seconds", "machine", "versions", "git")
             record |= {key: self.shipped[key] for key in measured if key in self.shipped}
+        if self.arrays:
+            records.write_arrays(self.stage / "results" / "arrays" / f"{self.name}.npz", self.arrays)
         files.write_json(self.stage / "results" / f"{self.name}.json", record)
 
 
@@ -548,9 +556,7 @@ def start(
     """
     budget = profiles.named(profile)
     root = Path(root or data.root()).resolve()
-    with warnings.catch_warnings(record=True) as warned:  # that the sample had to do: part of what is printed below
-        warnings.simplefilter("always")
-        dataset = data.load(place)
+    dataset, notes = data.load_with_notes(place)
     official = dataset.kind == "official"
     out = root if profile == "full" and official and seed == 0 else root / "build" / profile
     shown = profile == "quick" and seed == 0 and (root / "results" / f"{name}.json").is_file()
@@ -563,9 +569,7 @@ def start(
     from fashion_mnist.figures import style
 
     style.use()
-    print(dataset.describe())
-    for warning in warned:
-        print(f"Note: {warning.message}")
+    print(dataset.describe(), *notes, sep="\n")
     what = "What the full study left is shown and checked. " if replays else ""
     folder = "images/, models/ and results/" if out == root else f"{out.relative_to(root).as_posix()}/"
     print(f"Profile {profile}, seed {seed}. {what}Figures, networks and results go to {folder}")

@@ -4,7 +4,8 @@
 
 - precision is bfloat16 where the machine multiplies it in hardware, else float32 (`best_precision`);
 - batch normalisation in training runs as TensorFlow's fused operation instead of Keras's chain of element-wise ones;
-- eight steps are prepared at a time, while the eight before them train in one call.
+- eight steps are prepared at a time, while the eight before them train in one call, and nothing waits for the thread
+  of ``tf.data`` that tunes pipelines.
 
 All of that ends with the training (`accelerated`): the model that comes back, and the file saved from it, is a plain
 float32 Keras model.
@@ -21,7 +22,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from fashion_mnist.augment import Augmentation, augment
 # by hand when a change alters the weights that a training ends with; tests/test_training.py notices if one does.
 VERSION = 1
 
+EVALUATED = 512  # images at a time in validation
 STEPS = 8  # in one call on TensorFlow: enough to make the time between calls vanish, and soon over after Ctrl-C
 
 
@@ -299,8 +301,8 @@ def fit(
             model.steps_per_execution = STEPS if on_tensorflow else 1
             model.fit(
                 batches.pipeline() if on_tensorflow else batches,
-                validation_data=(validation[0], _one_hot(validation[1])),
-                validation_batch_size=512,
+                validation_data=_held_out(*validation) if on_tensorflow else (validation[0], _one_hot(validation[1])),
+                validation_batch_size=None if on_tensorflow else EVALUATED,
                 initial_epoch=resumed_from,
                 epochs=recipe.epochs,
                 callbacks=every,
@@ -326,11 +328,17 @@ def predict(model: keras.Model, images: np.ndarray, *, mirror: bool = False, bat
     ndarray, shape (n, 10), float32 in [0, 1]
         Rows sum to one.
     """
-    logits = model.predict(images, batch_size=batch_size, verbose=0)
+    logits = _logits(model, images, batch_size)
     if mirror:
-        logits = (logits + model.predict(images[:, :, ::-1], batch_size=batch_size, verbose=0)) / 2
+        logits = (logits + _logits(model, images[:, :, ::-1], batch_size)) / 2
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _logits(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    """What ``model.predict`` gives, without the pipeline that it would build and tune; see `_untuned`."""
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([model.predict_on_batch(images[start : start + batch_size]) for start in starts])
 
 
 # --- Batches ---------------------------------------------------------------------------------------------------------
@@ -387,13 +395,36 @@ class Batches(keras.utils.PyDataset):
         """
         import tensorflow as tf
 
-        signature = tuple(tf.TensorSpec((None, *array.shape), array.dtype) for array in self[0])
-        blocks = tf.data.Dataset.from_generator(self._blocks, output_signature=signature)
-        return blocks.prefetch(1).unbatch().apply(tf.data.experimental.assert_cardinality(len(self)))
+        one = self[0]
 
-    def _blocks(self) -> Iterator[tuple[np.ndarray, ...]]:
-        for first in range(0, len(self), STEPS):
-            yield self._block(first, first + STEPS)
+        def block(first):
+            """Some steps' arrays. A generator would start and end with the epoch, which costs 20 ms each."""
+            arrays = tf.numpy_function(self._block, (first, first + STEPS), [array.dtype for array in one])
+            shapes = [(None, *array.shape) for array in one]
+            return tuple(tf.ensure_shape(values, shape) for values, shape in zip(arrays, shapes, strict=True))
+
+        steps = tf.data.Dataset.range(0, len(self), STEPS).map(block).prefetch(1).unbatch()
+        return steps.apply(tf.data.experimental.assert_cardinality(len(self))).with_options(_untuned())
+
+
+def _held_out(images: np.ndarray, labels: np.ndarray) -> Iterable:
+    """Validation images and targets in batches, as a ``tf.data.Dataset``."""
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((images, _one_hot(labels))).batch(EVALUATED).with_options(_untuned())
+
+
+def _untuned():
+    """Options of a ``tf.data.Dataset`` without autotuning.
+
+    There is nothing to tune, and the thread that tunes sleeps between its looks for ever longer; when an iterator is
+    deleted it often misses the call to end, and an epoch then takes up to twice its time.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _one_hot(labels: np.ndarray) -> np.ndarray:

@@ -104,28 +104,18 @@ def _add_study_options(verb: argparse.ArgumentParser, profile: str, seed: str) -
     """What decides the outcome of a study: --profile, --data and --seed."""
     verb.add_argument("--profile", choices=PROFILES, default="quick", help=f"{profile} (%(default)s)")
     _add_data_option(verb)
-    verb.add_argument("--seed", type=_seed, default=0, help=f"{seed} (%(default)s)")
+    verb.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help=f"{seed} (%(default)s)")
 
 
-def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..{2**32 - 1}")
-    return seed
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `low` to `high`, both included."""
 
+    def read(text: str) -> int:
+        if text.strip().isdigit() and low <= int(text) <= high:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from {low} to {high}")
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return count
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port < 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is not in 1..{2**16 - 1}")
-    return port
+    return read
 
 
 def _check_notebooks(chosen: argparse.Namespace) -> None:
@@ -148,7 +138,7 @@ def _add_run(verbs: argparse._SubParsersAction) -> None:
     _add_study_options(verb, "how much of everything", "seed of everything random")
     again = verb.add_mutually_exclusive_group()
     again.add_argument("--fresh", action="store_true", help="execute also what is done already, and train again")
-    again.add_argument("--redraw", action="store_true", help="with --profile full: draw again, train nothing")
+    again.add_argument("--redraw", action="store_true", help="with --profile full: draw again, train no network")
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -306,11 +296,17 @@ def _data_info(chosen: argparse.Namespace) -> int:
 def _add_tune(verbs: argparse._SubParsersAction) -> None:
     verb = _verb(verbs, "tune", _tune)
     verb.add_argument("space", choices=SPACES, metavar="SPACE", help=f"one of {', '.join(SPACES)}")
-    verb.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (%(default)s)")
+    verb.add_argument(
+        "--workers", type=_whole(1, 10**6), default=1, metavar="N", help="processes on this machine (%(default)s)"
+    )
     verb.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to use: tcp://host:8786")
     verb.add_argument("--storage", metavar="URL", help="Optuna storage; SQLite in build/tuning if not given")
-    verb.add_argument("--trials", type=_count, metavar="N", help="configurations; all of a grid, 36 of a search")
-    verb.add_argument("--epochs", type=_count, metavar="E", help="of a whole training; the profile's if not given")
+    verb.add_argument(
+        "--trials", type=_whole(1, 10**6), metavar="N", help="configurations; all of a grid, 36 of a search"
+    )
+    verb.add_argument(
+        "--epochs", type=_whole(1, 10**6), metavar="E", help="of a whole training; the profile's if not given"
+    )
     seed = "seed of configurations and trainings; without --deterministic, threads add up in any order, so that close "
     _add_study_options(verb, "how many images and epochs", f"{seed}calls may end otherwise in another run")
     verb.add_argument("--deterministic", action="store_true", help="the same numbers in every run here, more slowly")
@@ -331,8 +327,9 @@ def _tune(chosen: argparse.Namespace) -> int:
     from fashion_mnist import data, profiles
 
     budget = profiles.named(chosen.profile)
-    dataset = data.load(chosen.data).subset(budget.train_images, budget.validation_images, budget.test_images)
-    print(dataset.describe(), file=sys.stderr)
+    dataset, notes = data.load_with_notes(chosen.data)
+    dataset = dataset.subset(budget.train_images, budget.validation_images, budget.test_images)
+    print(*notes, dataset.describe(), sep="\n", file=sys.stderr)
 
     from fashion_mnist import tuning
 
@@ -341,7 +338,7 @@ def _tune(chosen: argparse.Namespace) -> int:
             chosen.space,
             (dataset.x_train, dataset.y_train),
             (dataset.x_val, dataset.y_val),
-            epochs=chosen.epochs or (budget.resnet_epochs if "resnet" in chosen.space else budget.cnn_epochs),
+            epochs=chosen.epochs or budget.tuning_epochs,
             trials=chosen.trials,
             seed=chosen.seed,
             deterministic=chosen.deterministic,
@@ -469,7 +466,7 @@ def _add_app(verbs: argparse._SubParsersAction) -> None:
     verb = _verb(verbs, "app", _app)
     _add_model_option(verb)
     verb.add_argument("--host", default="127.0.0.1", help="address to answer at; 0.0.0.0 lets others in (%(default)s)")
-    verb.add_argument("--port", type=_port, help="the first free one from 7860 on if not given")
+    verb.add_argument("--port", type=_whole(1, 2**16 - 1), help="the first free one from 7860 on if not given")
     _add_data_option(verb, "the data set, for examples")
 
 

@@ -69,7 +69,7 @@ def write_colab(notebooks: Sequence[str] | None = None, target: str | Path | Non
 
 
 def _write_copy(source: Path, target: Path) -> Copy:
-    notebook = nbformat.read(source, as_version=4)
+    notebook = runner.read(source)
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     package = _package_files("fashion_mnist.headless" in code)
     carried, left_out = _choose(_read_by(source.stem, code, data.root()))

@@ -156,13 +156,12 @@ def examples(network: "Network", place: str | Path | None = None) -> tuple[list[
         if place is not None:
             raise
         return [], []
-    if dataset.fingerprint != network.card["data"]["fingerprint"]:
-        return [], []
-    labels = dataset.y_test
-    hit = network.predictions["test"].argmax(axis=1) == labels
-    confused = np.argsort(-np.bincount(labels[~hit], minlength=10), kind="stable")[:MISTAKES]
-    right = [np.flatnonzero((labels == label) & hit)[0] for label in range(10)]
-    wrong = [np.flatnonzero((labels == label) & ~hit)[0] for label in confused]
+    labels, said = dataset.y_test, network.predictions["test"].argmax(axis=1)
+    if dataset.fingerprint != network.card["data"]["fingerprint"] or len(said) != len(labels):
+        return [], []  # of other data, or of a part of it
+    confused = np.argsort(-np.bincount(labels[said != labels], minlength=10), kind="stable")[:MISTAKES]
+    right = [some[0] for label in range(10) if len(some := np.flatnonzero((labels == label) & (said == label)))]
+    wrong = [some[0] for label in confused if len(some := np.flatnonzero((labels == label) & (said != label)))]
     return tuple([(dataset.x_test[each], data.CLASS_NAMES[labels[each]]) for each in some] for some in (right, wrong))
 
 
@@ -235,9 +234,11 @@ def _sources(gr, right: list, wrong: list) -> tuple[Any, Any, list[Any]]:
 
 def _introduction(expert: Expert) -> str:
     network, right = expert.network, expert.network.card["scores"]["test"]["accuracy"]
+    official = network.card["data"]["fingerprint"] == data.OFFICIAL_FINGERPRINT
+    of = "of Fashion-MNIST" if official else "of its own data set, which is not Fashion-MNIST,"
     return (
         f"# Which garment is this?\n{network.card['kind']} (`{network.name}`) tells {len(data.CLASS_NAMES)} kinds of "
-        f"garments apart and has {right:.1%} of the test images of Fashion-MNIST right. It was trained on small grey "
+        f"garments apart and has {right:.1%} of the test images {of} right. It was trained on small grey "
         "product photographs: one garment, no person in it." + ("" if expert.measured else f" Beware: {UNMEASURED}")
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
 import json
 import sys
 import warnings
@@ -52,24 +50,35 @@ class Subject:
                 f"{name} is neither a saved Keras model nor the name or card of a network; those in models/: {known}."
             )
         network = Network(card.stem, records.read_json(card), card.resolve().parents[1])
-        kept = (network.folder / "results" / "predictions" / f"{network.name}.npz").is_file()
-        return cls(name, None if kept and not network.has_weights else network.model, network)
+        if network.has_predictions and not card.with_suffix(".safetensors").is_file():
+            return cls(name, None, network)
+        from fashion_mnist import models
+
+        return cls(name, models.load(card), network)
 
     def answers(self, dataset: data.Dataset, split: str, scaling: str) -> tuple[np.ndarray, dict[str, str]]:
         """Class probabilities ``(n, 10)`` of a split, and how the network's input and output were understood."""
-        model = self.model
-        if self.network is not None and model is None:
-            same_data = self.network.card["data"]["fingerprint"] == dataset.fingerprint
-            if same_data and split in self.network.predictions:
-                _say(f"{self.name}: its weights are not kept, so these are its kept predictions.")
-                return self.network.predictions[split], {"scaled": "raw", "outputs": "probabilities"}
-            model = self.network.model  # the error says that there are no weights
-        if scaling == "auto":
-            scaling = "raw" if self.network is not None else self._scaling(dataset)
-        probabilities, kind = evaluation.classify(model, dataset.splits()[split][0], scaling)
+        model, images = self.model, dataset.splits()[split][0]
+        if self.network is not None:
+            scaling = "raw"
+            if model is None:
+                if (kept := self._kept(dataset, split)) is not None and len(kept) == len(images):
+                    _say(f"{self.name}: its weights are not kept, so these are its kept predictions.")
+                    return kept, {"scaled": scaling, "outputs": "probabilities"}
+                model = self.network.model  # the error says that there are no weights
+        elif scaling == "auto":
+            scaling = self._scaling(dataset)
+        probabilities, kind = evaluation.classify(model, images, scaling)
         if kind == "scores":
             _say(f"{self.name}: its outputs do not sum to one; they are divided by their sum.")
         return probabilities, {"scaled": scaling, "outputs": kind}
+
+    def _kept(self, dataset: data.Dataset, split: str) -> np.ndarray | None:
+        """The predictions that were kept of a split, if they are of these images."""
+        of = self.network.card["data"]
+        own_split = "held_out" in of and split != "test"  # it was trained on other images, and watched others
+        same = of["fingerprint"] == dataset.fingerprint and not own_split
+        return self.network.predictions.get(split) if same else None
 
     def _scaling(self, dataset: data.Dataset) -> str:
         """Whether a stranger's model wants pixels in 0..255 or 0..1, tried on some two thousand validation images."""
@@ -175,7 +184,7 @@ def compare(names: Sequence[str], place: Path | None, split: str, scaling: str, 
     if as_json:
         print(json.dumps(records.plain({**_measured(dataset, split), "models": rows, "pairs": pairs}), indent=2))
         return 0
-    print(f"{len(labels):,} images of the {split} split\n")
+    print(f"{len(labels):,} images of the {split} split{f'. {BANNER}' if dataset.kind == 'sample' else ''}\n")
     width = max(map(len, subjects))
     for row in rows:
         print(f"{row['name']:<{width}}  {row['accuracy']:7.2%}  {_interval(row)}")
@@ -214,7 +223,7 @@ def export(name: str, form: str, target: Path | None) -> Path:
     if target.suffix != f".{form}":
         raise ValueError(f"{target} does not end with .{form}.")
     subject = Subject.find(name)
-    model = subject.network.model if subject.network is not None else subject.model
+    model = subject.model or subject.network.model  # the latter's error says that there are no weights
     with files.replacing(target) as temporary:
         if form == "keras":
             model.save(temporary)
@@ -231,8 +240,8 @@ def _say(message: str) -> None:
 
 
 def _load(place: Path | None) -> data.Dataset:
-    dataset = data.load(place)
-    _say(dataset.describe())
+    dataset, notes = data.load_with_notes(place)
+    _say("\n".join([*notes, dataset.describe()]))
     return dataset
 
 
@@ -261,13 +270,13 @@ def _report(summary: dict[str, float], classes: pd.DataFrame) -> str:
 
 def _table(labels: np.ndarray, probabilities: np.ndarray) -> str:
     """One row an image: its number in the split, both classes, and the probability of each class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "true", "predicted", *data.CLASS_NAMES])
-    for index, (label, row) in enumerate(zip(labels, probabilities, strict=True)):
-        values = [f"{value:.6f}" for value in row]
-        writer.writerow([index, data.CLASS_NAMES[label], data.CLASS_NAMES[row.argmax()], *values])
-    return text.getvalue()
+    import pandas as pd
+
+    names = np.array(data.CLASS_NAMES)
+    table = pd.DataFrame(probabilities, columns=names)
+    table.insert(0, "true", names[labels])
+    table.insert(1, "predicted", names[probabilities.argmax(axis=1)])
+    return table.to_csv(index_label="image", float_format="%.6f", lineterminator="\n")
 
 
 def _draw(out: Path, subject: Subject, dataset: data.Dataset, split: str, labels, probabilities) -> None:

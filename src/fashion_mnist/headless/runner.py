@@ -12,7 +12,6 @@ import shutil
 import sys
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -135,8 +134,8 @@ def run(
     fresh : bool
         Execute also what is done already; at ``full`` train again as well.
     redraw : bool
-        Draw again from cards, predictions, arrays and records as they are, training nothing; only at ``full`` and not
-        with `fresh`.
+        Draw again from cards, predictions, arrays and records as they are; no network of the study is trained, what was
+        never measured is. Only at ``full`` and not with `fresh`.
 
     Returns
     -------
@@ -210,8 +209,6 @@ def train_missing(names: Sequence[str] | None = None, data: str | Path | None = 
     KeyboardInterrupt
         On Ctrl-C; the same command goes on from the last epoch.
     """
-    import nbformat
-
     root = _root()
     every = sorted(notebooks(root=root), key=lambda path: (*WANTED, path.stem[:2]).index(path.stem[:2]))
     paths = [path for name in names for path in notebooks([name], root)] if names else every
@@ -221,7 +218,7 @@ def train_missing(names: Sequence[str] | None = None, data: str | Path | None = 
             f"The full study is trained on the official data only, and {place} is not; `fashion-mnist data fetch` "
             "downloads it, --data names it."
         )
-    training = {path: _what_trains(nbformat.read(path, as_version=4)) for path in paths}
+    training = {path: _what_trains(read(path)) for path in paths}
     kernels, build = Kernels(), root / "build" / "full"
     parameters = {"PROFILE": "full", "SEED": 0, "DATA": None}
 
@@ -236,17 +233,25 @@ def train_missing(names: Sequence[str] | None = None, data: str | Path | None = 
         return int(not _together([path for path in paths if training[path]], train, kernels, 1))
 
 
+def read(path: Path) -> Any:
+    """A notebook of the sequence, as nbformat has it; ValueError if the file is damaged."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, LookupError, AttributeError, nbformat.ValidationError) as error:
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise ValueError(f"{path.name} is no notebook ({reason}); restore it, with git for instance.") from None
+
+
 def _root() -> Path:
     return data.root().resolve()
 
 
 def _data(place: str | Path | None) -> tuple[data.Dataset, str]:
     """The data set, said on standard error, and where it is: a kernel that searches again offline takes seconds."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        dataset = data.load(place)
-    for message in [*(warning.message for warning in caught), dataset.describe()]:
-        print(message, file=sys.stderr, flush=True)
+    dataset, notes = data.load_with_notes(place)
+    print(*notes, dataset.describe(), sep="\n", file=sys.stderr, flush=True)
     return dataset, str(Path(data.info(place)["path"]).resolve())
 
 
@@ -314,10 +319,11 @@ class _Run:
 
     def notebook(self, path: Path) -> str:
         """Execute a notebook unless that is done, and put what it made into place; the line that tells so."""
-        import nbformat
-
         name, before = path.stem, path.read_bytes()
-        source = nbformat.reads(before.decode("utf-8"), as_version=4)
+        try:
+            source = read(path)
+        except ValueError as error:  # the other notebooks are executed all the same
+            raise NotebookFailed(str(error)) from None
         asked, copy = {**self.about, "code": code_hash(source)}, self.out / "notebooks" / path.name
         if not self.fresh and self._done(copy, asked):
             return f"{name:<20}  unchanged        {copy.relative_to(self.root).as_posix()}"
