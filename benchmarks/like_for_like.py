@@ -4,8 +4,8 @@
 
 The same network, `mini_resnet(3, 64)`, the same recipe (Adam at 0.001, batches of 32) and the same images, a quarter of
 them held out. Theirs is `model.fit` on arrays in float32, as most write it. Both are measured on the same part of an
-epoch, validation included and the first step apart, in turn, so that a slow minute hits both. Epochs and accuracies are
-those of the three trainings by that recipe in 04_resnet_tuning, which stopped by themselves.
+epoch, validation included and the first step apart, in turn, so that a slow minute hits both. Epochs and accuracies
+are those of the three trainings by that recipe in 04_resnet_tuning, which stopped by themselves.
 
 Writes results/bench_like_for_like.json.
 """

@@ -92,7 +92,7 @@ def test_the_starting_procedure_is_measured_once_on_the_images_of_the_study(run,
     first, last = tuned.trials[0].name, tuned.trials[3].name
     stopped = {first: network(run.out, "a", 0.5, 5), last: network(run.out, "b", 0.5, 5)}
     stopped[last].card["epochs"] = 11
-    run.profile.tuning_images = 32
+    run.profile.tuning_images = 64
     epochs, seconds = grids.starting_procedure(run, tuned, stopped)
     assert 7 < epochs < 11 and seconds > 0
     run = study.Study("03_test", run.profile, 0, run.data, run.root, run.out)

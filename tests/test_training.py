@@ -727,6 +727,14 @@ def test_the_pipeline_gives_the_batches_of_its_epoch():
                 np.testing.assert_array_equal(one, other)
 
 
+@tensorflow_only
+def test_no_pipeline_is_tuned():
+    """The thread that tunes would hold up the end of an epoch for as long as the epoch took."""
+    batches = Batches(*TRAIN, Recipe(batch_size=30), seed=0)
+    for pipeline in (batches.pipeline(), training._held_out(*VALIDATION)):
+        assert pipeline.options().autotune.enabled is False
+
+
 # --------------------------------------------------------------------------------------------------------- prediction
 
 

@@ -101,7 +101,7 @@ def starting_procedure(run: Study, tuned: Tuned, stopped: Mapping[str, Network])
         each = np.average(list(epochs.values()), weights=[seconds[name] for name in epochs])
         return {"epochs": each, "seconds": sum(seconds.values())}
 
-    found = run.keep("starting_procedure", measure, of=[[trial.name for trial in tuned.trials], epochs])
+    found = run.keep("starting_rates", measure, of=[[trial.name for trial in tuned.trials], epochs])
     return float(found["epochs"]), float(found["seconds"])
 
 

@@ -162,11 +162,10 @@ class Study:
         *,
         name: str,
         first: int | None = None,
-        seeds: int | None = None,
         weights: int = 1,
         **options: Any,
     ) -> list[Network]:
-        """`train` with as many seeds as the profile has, `seeds` if that is fewer, from `first` or the run's own on.
+        """`train` with as many seeds as the profile has, from `first` on (the run's own if not given).
 
         The networks are called ``NAME_seedN``; the weights of the first so many are kept. The other options are those
         of `train`.
@@ -181,7 +180,7 @@ class Study:
                 weights=number < weights,
                 **options,
             )
-            for number in range(min(seeds or self.profile.seeds, self.profile.seeds))
+            for number in range(self.profile.seeds)
         ]
 
     def networks(self, names: str = "[!.]*") -> dict[str, Network]:

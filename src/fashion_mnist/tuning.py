@@ -264,7 +264,8 @@ def plain_keras_rates(
     batch_size : int
         Of both: `fit` takes its own for the validation images, too.
     count : int
-        How many images to measure on, at most; the first batch, which also traces the step, is extra.
+        How many images to measure on, at most. The clock runs from the end of the first batch, which traces the step,
+        to the end of the last one: what Keras does around an epoch is not counted.
 
     Returns
     -------
@@ -272,16 +273,17 @@ def plain_keras_rates(
         In training and in evaluation; an epoch takes the time of both.
     """
     count = min(count, len(labels)) // batch_size * batch_size
-    if count == 0:
-        raise ValueError(f"{len(labels)} images do not fill a batch of {batch_size}.")
+    if count < 2 * batch_size:
+        raise ValueError(f"{len(labels)} images do not fill two batches of {batch_size}.")
     model = models.build(plan.architecture, **plan.arguments)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 
     def rate(pass_over: Callable[..., Any]) -> float:
-        pass_over(images[:batch_size], labels[:batch_size], batch_size=batch_size, verbose=0)
-        began = time.perf_counter()
-        pass_over(images[:count], labels[:count], batch_size=batch_size, verbose=0)
-        return count / (time.perf_counter() - began)
+        ends: list[float] = []
+        clock = keras.callbacks.Callback()
+        clock.on_train_batch_end = clock.on_test_batch_end = lambda batch, logs=None: ends.append(time.perf_counter())
+        pass_over(images[:count], labels[:count], batch_size=batch_size, verbose=0, callbacks=[clock])
+        return (count - batch_size) / (ends[-1] - ends[0])
 
     return Rates(rate(model.fit), rate(model.evaluate))
 
