@@ -126,6 +126,7 @@ def right_csv(content):
 @example(CSV)
 @example(CSV.replace(b"7", b"7e400", 20))
 @example(CSV + b"9" * 400)
+@example(CSV.replace(b"7", b"2e-49", 20))
 def test_csv(folder, content):
     place = write_csv(folder / "csv", SPLITS)
     (place / "fashion-mnist_train.csv").write_bytes(content)

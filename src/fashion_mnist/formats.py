@@ -246,7 +246,7 @@ def _read_csv(name: str, content: bytes) -> Split:
         if column != right:
             found = repr(column[:20]) if column else "missing"
             raise DataError(f"{name}: column {number} is {found}; the header has to be label,pixel1,…,pixel784")
-    for dtype in (np.uint8, np.float32):  # 7.0 is as good as 7, and rare
+    for dtype in (np.uint8, np.float64):  # 7.0 is as good as 7, and rare
         with contextlib.suppress(ValueError, Warning), warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy warns of a fraction that it cuts off
             options = {"delimiter": ",", "skiprows": 1, "quotechar": '"', "comments": None, "encoding": "latin-1"}
