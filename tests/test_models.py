@@ -336,7 +336,7 @@ def test_a_network_of_the_checkout_is_loaded_by_its_name(tmp_path, monkeypatch):
     np.testing.assert_array_equal(logits(models.load("mlp_seed0")), logits(model))
     with pytest.raises(FileNotFoundError, match=r"no card .*nowhere\.json; networks with weights there: mlp_seed0\."):
         models.load("nowhere")
-    with pytest.raises(FileNotFoundError, match="weights of bare are not kept.*`training.fit` make it again"):
+    with pytest.raises(FileNotFoundError, match=r"weights of bare are not kept.*`training.fit` make it again"):
         models.load("bare")
 
 
