@@ -83,10 +83,6 @@ def oldest_python():
     return make("oldest", oldest, "--resolution", "lowest-direct", "--requirement", str(ROOT / "pyproject.toml"))
 
 
-# A copy's set-up cell installs what the environment lacks: no two at a time.
-alone_in_colab = pytest.mark.xdist_group("colab")
-
-
 @pytest.fixture(params=["oldest", "colab"])
 def python(request):
     return request.getfixturevalue(f"{request.param}_python")
@@ -143,13 +139,20 @@ def execute(name, kernel, folder, profile, data):
     parameters.source = f"PROFILE, SEED, DATA = {profile!r}, 0, {str(data)!r}"
     content = folder / "content"
     content.mkdir()
-    nbclient.NotebookClient(
+    client = nbclient.NotebookClient(
         notebook, kernel_name=kernel, timeout=1200, resources={"metadata": {"path": content}}
-    ).execute()
+    )
+    environment = ROOT / "build" / "environments" / "colab"
+    with files.alone(environment.parent, "sets Colab's environment up", wait=True):
+        # The set-up cell of the first copy installs what the environment lacks: no other one beside it.
+        if is_first := not (environment / "set-up").exists():
+            client.execute()
+            (environment / "set-up").touch()
+    if not is_first:
+        client.execute()
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-@alone_in_colab
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in runner.SUMMARIES])
 def test_a_copy_for_colab_runs_alone(name, kernel, tmp_path):
     cells = execute(name, kernel, tmp_path, "smoke", SAMPLE)
@@ -157,7 +160,6 @@ def test_a_copy_for_colab_runs_alone(name, kernel, tmp_path):
     assert (tmp_path / "content" / "build" / "smoke").is_dir()
 
 
-@alone_in_colab
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name in runner.SUMMARIES or name[:2] in ("02", "08")])
 def test_a_copy_for_colab_shows_the_study_on_the_real_data(name, kernel, tmp_path, real_data):
     if name in runner.SUMMARIES and not list((ROOT / "models").glob("*.safetensors")):
@@ -166,7 +168,6 @@ def test_a_copy_for_colab_shows_the_study_on_the_real_data(name, kernel, tmp_pat
     assert any(output.get("data", {}).get("image/png") for cell in cells for output in cell.outputs)
 
 
-@alone_in_colab
 def test_colab_keeps_the_versions_that_it_has(kernel, colab_python, tmp_path):
     execute(NOTEBOOKS[0], kernel, tmp_path, "smoke", SAMPLE)
     frozen = run([colab_python, "-m", "pip", "freeze"]).lower().replace("-", "_").splitlines()
