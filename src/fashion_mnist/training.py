@@ -397,6 +397,7 @@ class Batches(keras.utils.PyDataset):
 
         one = self[0]
 
+        @tf.autograph.experimental.do_not_convert  # which would leave a temporary file of a process that is killed
         def block(first):
             """Some steps' arrays. A generator would start and end with the epoch, which costs 20 ms each."""
             arrays = tf.numpy_function(self._block, (first, first + STEPS), [array.dtype for array in one])
