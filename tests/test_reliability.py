@@ -8,10 +8,13 @@ and test_tuning.py.
 import io
 import json
 import os
+import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import zipfile
@@ -28,12 +31,14 @@ from hypothesis.extra import numpy as st_numpy
 from made_files import write_idx
 from nbformat.v4 import new_code_cell, new_notebook
 
-from fashion_mnist import models  # isort: skip  # first, so that TensorFlow starts silently
+from fashion_mnist import models, tuning  # isort: skip  # first, so that TensorFlow starts silently
 import keras
 import safetensors.numpy
 
 from fashion_mnist import evaluation, files, networks, records
 from fashion_mnist.headless import cli, runner
+from fashion_mnist.spaces import Plan, Space
+from fashion_mnist.training import Recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from hostile import damage
@@ -367,6 +372,41 @@ def test_what_a_killed_run_leaves_is_gone_after_the_next(checkout, tmp_path):
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert not list(build.rglob(".*.tmp*"))
     assert not list((build / "smoke" / "staging").iterdir()) and not list((tmp_path / "temporary").iterdir())
+
+
+def complete(database):
+    """How many trials of a study are complete, told from its file."""
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            return connection.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
+    except sqlite3.OperationalError:  # there is none yet, or its tables are being made
+        return 0
+
+
+@posix_only
+@pytest.mark.slow
+def test_a_worker_killed_after_trials_are_complete_loses_none_and_doubles_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
+    recipe = Recipe(epochs=1, batch_size=64, learning_rate=1e-2, keep="last")
+    space = Space("mlp", {"units": (2, 4, 6, 8)}, lambda values: Plan("mlp", {"hidden": (values["units"],)}, recipe))
+    killed = []
+
+    def kill_one():
+        until(lambda: complete(tmp_path / "build" / "tuning" / "late" / "study.db"))
+        workers = [each for each in psutil.Process().children() if "distributed.cli.dask_worker" in each.cmdline()]
+        killed.append(random.choice(workers))
+        killed[0].kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    options = {"epochs": 2, "min_epochs": 2, "workers": 2, "precision": "float32", "name": "late"}
+    tuned = tuning.tune(space, garments(256, 0), garments(100, 1), **options)
+    killer.join(60)
+    assert len(killed) == 1
+    assert [trial.params["units"] for trial in tuned.trials] == [2, 4, 6, 8]
+    assert {(trial.state, trial.epochs, len(trial.pieces), trial.error) for trial in tuned.trials} == {
+        ("complete", 2, 1, None)
+    }
 
 
 def test_help_says_what_the_seed_promises(capsys):

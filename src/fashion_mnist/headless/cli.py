@@ -111,11 +111,14 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     """The type of an option that is a whole number from `low` to `high`, both included."""
 
     def read(text: str) -> int:
-        if text.strip().isdigit() and low <= int(text) <= high:
+        if text.isdecimal() and low <= int(text) <= high:
             return int(text)
         raise argparse.ArgumentTypeError(f"{text} is no whole number from {low} to {high}")
 
     return read
+
+
+_count = _whole(1, 10**6)
 
 
 def _check_notebooks(chosen: argparse.Namespace) -> None:
@@ -296,17 +299,11 @@ def _data_info(chosen: argparse.Namespace) -> int:
 def _add_tune(verbs: argparse._SubParsersAction) -> None:
     verb = _verb(verbs, "tune", _tune)
     verb.add_argument("space", choices=SPACES, metavar="SPACE", help=f"one of {', '.join(SPACES)}")
-    verb.add_argument(
-        "--workers", type=_whole(1, 10**6), default=1, metavar="N", help="processes on this machine (%(default)s)"
-    )
+    verb.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (%(default)s)")
     verb.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to use: tcp://host:8786")
     verb.add_argument("--storage", metavar="URL", help="Optuna storage; SQLite in build/tuning if not given")
-    verb.add_argument(
-        "--trials", type=_whole(1, 10**6), metavar="N", help="configurations; all of a grid, 36 of a search"
-    )
-    verb.add_argument(
-        "--epochs", type=_whole(1, 10**6), metavar="E", help="of a whole training; the profile's if not given"
-    )
+    verb.add_argument("--trials", type=_count, metavar="N", help="configurations; all of a grid, 36 of a search")
+    verb.add_argument("--epochs", type=_count, metavar="E", help="of a whole training; the profile's if not given")
     seed = "seed of configurations and trainings; without --deterministic, threads add up in any order, so that close "
     _add_study_options(verb, "how many images and epochs", f"{seed}calls may end otherwise in another run")
     verb.add_argument("--deterministic", action="store_true", help="the same numbers in every run here, more slowly")

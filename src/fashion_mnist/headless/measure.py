@@ -62,7 +62,7 @@ class Subject:
         if self.network is not None:
             scaling = "raw"
             if model is None:
-                if (kept := self._kept(dataset, split)) is not None and len(kept) == len(images):
+                if (kept := self._kept(dataset, split)) is not None:
                     _say(f"{self.name}: its weights are not kept, so these are its kept predictions.")
                     return kept, {"scaled": scaling, "outputs": "probabilities"}
                 model = self.network.model  # the error says that there are no weights
@@ -77,8 +77,10 @@ class Subject:
         """The predictions that were kept of a split, if they are of these images."""
         of = self.network.card["data"]
         own_split = "held_out" in of and split != "test"  # it was trained on other images, and watched others
-        same = of["fingerprint"] == dataset.fingerprint and not own_split
-        return self.network.predictions.get(split) if same else None
+        if of["fingerprint"] != dataset.fingerprint or own_split or split not in self.network.predictions:
+            return None
+        kept = self.network.predictions[split]
+        return kept if len(kept) == len(dataset.splits()[split][1]) else None  # else a part of them was asked
 
     def _scaling(self, dataset: data.Dataset) -> str:
         """Whether a stranger's model wants pixels in 0..255 or 0..1, tried on some two thousand validation images."""
