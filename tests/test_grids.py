@@ -80,21 +80,25 @@ def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_pa
     middle = [network(tmp_path, f"middle_seed{seed}", 0.8, right) for seed, right in ((1, 1), (2, 9))]
     networks = {"good": good, "poor": poor, "middle": middle}
     # The closest pair differs on eight images, all one way: p = 2 / 2 ** 8.
-    expected = "good is 80.00 points above poor, at every pair of seeds (McNemar's test: p up to 0.008)"
+    expected = "good is 80.00 points above poor, at every pair of seeds (McNemar, largest p = 0.008)"
     assert (
         grids.verdict(labels, networks, "good", "poor") == expected == grids.verdict(labels, networks, "poor", "good")
     )
-    expected = "good is 10.00 points above middle, but not at every pair of seeds (McNemar's test: p up to 1)"
+    expected = "good is 10.00 points above middle, but at 2 of 4 pairs of seeds only (McNemar, p < 0.05)"
     assert grids.verdict(labels, networks, "good", "middle") == expected
+    level = {"good": good[:1], "other": [network(tmp_path, "other_seed1", 0.8, 9)]}
+    expected = "good is 10.00 points above other, which shows no difference (McNemar, smallest p = 1)"
+    assert grids.verdict(labels, level, "good", "other") == expected
 
 
 def test_the_starting_procedure_is_measured_once_on_the_images_of_the_study(run, tuned, monkeypatch):
     first, last = tuned.trials[0].name, tuned.trials[3].name
-    stopped = {first: network(run.out, "a", 0.5, 5), last: network(run.out, "b", 0.5, 5)}
-    stopped[last].card["epochs"] = 11
+    stopped = {first: [network(run.out, "a", 0.5, 5)], last: [network(run.out, f"b{seed}", 0.5, 5) for seed in (1, 2)]}
+    stopped[last][1].card["epochs"] = 15
+    stopped["not in the study"] = [network(run.out, "c", 0.5, 5)]
     run.profile.tuning_images = 64
     epochs, seconds = grids.starting_procedure(run, tuned, stopped)
-    assert 7 < epochs < 11 and seconds > 0
+    assert epochs == (7 + 11) / 2 and seconds > 0, "an epoch of either takes 5 s"
     run = study.Study("03_test", run.profile, 0, run.data, run.root, run.out)
     monkeypatch.setattr(grids.tuning, "plain_keras_rates", lambda *_: pytest.fail("measured again"))
     assert grids.starting_procedure(run, tuned, stopped) == (epochs, seconds)
@@ -116,10 +120,10 @@ def test_the_answer_compares_sizes_and_counts_what_was_given_up(tuned):
     headline = grids.headline(tuned, tuned, best, found, COST)
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other")
     assert told == (
-        "Of 4 networks halving ends with 0.0-(8,), which names 81.23% of the validation images correctly (fresh seeds: "
-        "3). It takes 30.0 s; the starting project's procedure would take about 6 times as long, by an estimate. A "
-        "search in another space of 30.0 s finds a network with 90.00%, 0.7 times the parameters and 2.5 times the "
-        "training time: the one is above the other."
+        "The best of 4 networks is **0.0-(8,)**: 81.23 ± 0.13 % of the validation images (fresh seeds: 3). Halving "
+        "finds it in 30.0 s; the starting project's procedure would take about 6 times as long, by an estimate. A "
+        "search in another space of 30.0 s finds a network with 90.00 ± 0.00 %, 0.7 times the parameters and 2.5 times "
+        "the training time: the one is above the other."
     )
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other", given_up=5)
     assert "of 30.0 s, after 5 that were given up, finds a network" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -62,18 +63,48 @@ def shown(scores: pd.DataFrame) -> Styler:
     return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=["parameters", "seconds"])
 
 
+def with_epochs(networks: Seeds) -> pd.DataFrame:
+    """Validation accuracy of configurations for a figure: ``mean`` and ``std`` over seeds, and what lies a standard
+    deviation below and above, under the name with the mean number of epochs."""
+    rows = {}
+    for name, seeds in networks.items():
+        mean, std = evaluation.mean_and_std([one.validation_accuracy for one in seeds])
+        label = f"{name} ({np.mean([one.card['epochs'] for one in seeds]):.0f} epochs)"
+        rows[label] = {"mean": mean, "std": std, "low": mean - std, "high": mean + std}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def repeated(name: str, starting: Sequence[Network], reported: float) -> str:
+    """What a starting project reports of a configuration's validation accuracy, and what its recipe gives here."""
+    again, held = [one.validation_accuracy for one in starting], len(starting[0].predictions["validation"])
+    right = [round(accuracy * held) for accuracy in (np.mean(again), reported)]
+    p_value = evaluation.two_proportions(right[0], held, right[1], held)["p_value"]
+    return (
+        f"The starting project reports {reported:.2%} for {name}. By its recipe, in bfloat16 where the processor has "
+        f"it, that network names {evaluation.percent(again)} of the {held:,} images that the recipe holds out (seeds: "
+        f"{len(again)}, {np.mean([one.card['epochs'] for one in starting]):.0f} epochs on average): "
+        f"{'no difference is shown' if p_value >= 0.05 else 'not reproduced'} (two proportions, p = {p_value:.1g})."
+    )
+
+
 def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str) -> str:
-    """By how much one configuration is above another on the validation images, and whether McNemar's test tells them
-    apart at every pair of seeds; in words."""
+    """By how much one configuration is above another on the validation images, and at how many pairs of their seeds
+    McNemar's test tells them apart; in words."""
     means = {name: np.mean([one.validation_accuracy for one in networks[name]]) for name in (first, second)}
     better, other = sorted(means, key=means.get, reverse=True)
     answers = [[one.predictions["validation"].argmax(axis=1) for one in networks[name]] for name in (better, other)]
-    p_value = evaluation.least_clear(labels, *answers)["p_value"]
-    says = f"{'' if p_value < 0.05 else 'but not '}at every pair of seeds (McNemar's test: p up to {p_value:.1g})"
+    p_values = [evaluation.mcnemar(labels, *pair)["p_value"] for pair in product(*answers)]
+    told = sum(p_value < 0.05 for p_value in p_values)
+    if told == len(p_values):
+        says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.1g})"
+    elif told:
+        says = f"but at {told} of {len(p_values)} pairs of seeds only (McNemar, p < 0.05)"
+    else:
+        says = f"which shows no difference (McNemar, smallest p = {min(p_values):.1g})"
     return f"{better} is {100 * (means[better] - means[other]):.2f} points above {other}, {says}"
 
 
-def starting_procedure(run: Study, tuned: Tuned, stopped: Mapping[str, Network]) -> tuple[float, float]:
+def starting_procedure(run: Study, tuned: Tuned, stopped: Seeds) -> tuple[float, float]:
     """What the starting project's way of training costs, measured once in plain Keras; see `Study.keep`.
 
     Parameters
@@ -81,7 +112,7 @@ def starting_procedure(run: Study, tuned: Tuned, stopped: Mapping[str, Network])
     run : Study
     tuned : Tuned
         Of all configurations.
-    stopped : mapping of configuration to Network
+    stopped : mapping of configuration to sequence of Network
         Some of them, trained by that procedure until it stopped early.
 
     Returns
@@ -90,19 +121,18 @@ def starting_procedure(run: Study, tuned: Tuned, stopped: Mapping[str, Network])
         How many each takes on average, and how long an epoch of all takes.
     """
     chosen = run.data.subset(run.profile.tuning_images, None, None)
-    epochs = {name: network.card["epochs"] for name, network in stopped.items()}
 
     def measure() -> dict[str, float]:
-        seconds = {}
-        for trial in tuned.trials:
-            rates = tuning.plain_keras_rates(trial.plan, chosen.x_train, chosen.y_train)
-            seconds[trial.name] = len(chosen.y_train) / rates.training + len(chosen.y_val) / rates.evaluation
-        # An epoch of a large network costs more, so it counts for more.
-        each = np.average(list(epochs.values()), weights=[seconds[name] for name in epochs])
-        return {"epochs": each, "seconds": sum(seconds.values())}
+        rates = [tuning.plain_keras_rates(trial.plan, chosen.x_train, chosen.y_train) for trial in tuned.trials]
+        return {
+            "seconds": sum(len(chosen.y_train) / rate.training + len(chosen.y_val) / rate.evaluation for rate in rates)
+        }
 
-    found = run.keep("starting_rates", measure, of=[[trial.name for trial in tuned.trials], epochs])
-    return float(found["epochs"]), float(found["seconds"])
+    found = run.keep("starting_rates", measure, of=[trial.name for trial in tuned.trials])
+    # An epoch of a large network costs more, so it counts for more.
+    cost = {trial.name: trial.seconds / max(1, trial.epochs) for trial in tuned.trials}
+    known = {name: np.mean([one.card["epochs"] for one in seeds]) for name, seeds in stopped.items() if name in cost}
+    return float(np.average(list(known.values()), weights=[cost[name] for name in known])), float(found["seconds"])
 
 
 def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost: tuple[float, float]) -> dict:
@@ -159,13 +189,13 @@ def answer(
     `verdict` compares the two; `given_up` counts the searches that were made before this one and ended nowhere.
     """
     size, time = (found[each] / best[each] for each in ("parameters", "seconds"))
+    ours, its = (f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f} %" for row in (best, found))
     return (
-        f"Of {len(grid.trials)} {kind} halving ends with {grid.best.name}, which names {best['mean']:.2%} of the "
-        f"validation images correctly (fresh seeds: {best['seeds']:.0f}). It takes {clock(grid.seconds)}; the starting "
-        f"project's procedure would take about {headline['saving']:.0f} times as long, by an estimate. A search in "
-        f"another space of {clock(search.seconds)}{f', after {given_up} that were given up,' if given_up else ''} "
-        f"finds a network with {found['mean']:.2%}, {size:.1f} times the parameters and {time:.1f} times the training "
-        f"time: {verdict}."
+        f"The best of {len(grid.trials)} {kind} is **{grid.best.name}**: {ours} of the validation images (fresh seeds: "
+        f"{best['seeds']:.0f}). Halving finds it in {clock(grid.seconds)}; the starting project's procedure would take "
+        f"about {headline['saving']:.0f} times as long, by an estimate. A search in another space of "
+        f"{clock(search.seconds)}{f', after {given_up} that were given up,' if given_up else ''} finds a network with "
+        f"{its}, {size:.1f} times the parameters and {time:.1f} times the training time: {verdict}."
     )
 
 
