@@ -7,11 +7,11 @@ what a study does. Errors are exceptions and are not lost.
 
 import logging
 import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+
+from fashion_mnist import records
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -60,17 +60,7 @@ def best_precision() -> str:
         if gpus:
             about = tf.config.experimental.get_device_details(gpus[0])
             return "bfloat16" if about.get("compute_capability", (0, 0)) >= (8, 0) else "float32"
-    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & cpu_flags() else "float32"
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """The instruction set extensions that the processor reports; empty where the system does not tell."""
-    if platform.system() == "Linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return frozenset(line.partition(":")[2].split())
-    return frozenset()
+    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(records.machine()["flags"]) else "float32"
 
 
 @contextmanager

@@ -345,9 +345,7 @@ def regularised_cnn(
     return _classifier("regularised_cnn", inputs, x)
 
 
-def resnet50v2(
-    weights: str | Path | None = "imagenet", size: int = 85, fallback_to_random: bool = False
-) -> keras.Model:
+def resnet50v2(weights: str | Path | None = "imagenet", size: int = 85) -> keras.Model:
     """ResNet50V2 (He et al., 2016b) on garments enlarged to `size` x `size` x 3, with one dense layer on top.
 
     The backbone is one layer named ``backbone``: set its ``trainable`` to False to train the head alone.
@@ -359,8 +357,6 @@ def resnet50v2(
         top; None starts at random.
     size : int
         Side of the enlarged image, at least 32.
-    fallback_to_random : bool
-        Whether to go on with random weights where "imagenet" cannot be downloaded.
 
     Raises
     ------
@@ -369,32 +365,26 @@ def resnet50v2(
     FileNotFoundError
         If `weights` is a path with no file.
     ConnectionError
-        If the ImageNet weights cannot be downloaded and `fallback_to_random` is False.
+        If the ImageNet weights cannot be downloaded.
     """
     if not isinstance(size, int) or size < 32:
         raise ValueError(f"size: {size!r} is not a whole number of at least 32.")
     if weights not in ("imagenet", None) and not Path(weights).is_file():
         raise FileNotFoundError(f"{weights} is not a file; give a ResNet50V2 'notop' weight file, 'imagenet' or None.")
 
-    def backbone(start: str | Path | None) -> keras.Model:
-        network = keras.applications.ResNet50V2(
-            include_top=False, weights=start, input_shape=(size, size, 3), pooling="avg"
-        )
-        network.name = "backbone"
-        return network
-
     try:
-        body = backbone(weights)
+        body = keras.applications.ResNet50V2(
+            include_top=False, weights=weights, input_shape=(size, size, 3), pooling="avg"
+        )
     except Exception as error:
         if weights != "imagenet":
             raise
-        if not fallback_to_random:
-            raise ConnectionError(
-                "The ImageNet weights of ResNet50V2 could not be downloaded. Download "
-                "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 from the Keras applications release elsewhere "
-                "and pass weights='PATH/TO/THAT.h5', or pass weights=None for random weights."
-            ) from error
-        body = backbone(None)
+        raise ConnectionError(
+            "The ImageNet weights of ResNet50V2 could not be downloaded. Download "
+            "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 from the Keras applications release elsewhere "
+            "and pass weights='PATH/TO/THAT.h5', or pass weights=None for random weights."
+        ) from error
+    body.name = "backbone"
     return _on_garments("resnet50v2", body, 1 / 127.5, -1.0)
 
 

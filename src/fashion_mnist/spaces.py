@@ -82,9 +82,7 @@ class Space:
         """Every combination of the choices, the last parameter changing fastest."""
         if not self.is_grid:
             ranges = [name for name, values in self.parameters.items() if not isinstance(values, tuple)]
-            raise ValueError(
-                f"Space {self.name!r} is no grid: {', '.join(ranges)} have a range. Use sampler='tpe', or give choices."
-            )
+            raise ValueError(f"Space {self.name!r} is no grid: {', '.join(ranges)} have a range; give choices.")
         return [dict(zip(self.parameters, values, strict=True)) for values in product(*self.parameters.values())]
 
     def probes(self) -> Iterator[dict[str, Any]]:

@@ -50,7 +50,6 @@ from fashion_mnist.halving import Trial, Tuned, halving, longest_first, rungs
 from fashion_mnist.spaces import Plan, Space
 from fashion_mnist.training import VERSION
 
-SAMPLERS = ("grid", "tpe")
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 PATIENCE = 60  # seconds to wait for the first worker
 DEATHS = 30  # of workers with one training in hand, until it counts as failed; Dask's 3 may befall an innocent one
@@ -75,7 +74,6 @@ def tune(
     min_epochs: int = 1,
     factor: int = 3,
     trials: int | None = None,
-    sampler: str | None = None,
     cohort: int | None = None,
     seed: int = 0,
     precision: str = "auto",
@@ -85,7 +83,6 @@ def tune(
     workers: int | Executor = 1,
     scheduler: str | None = None,
     resume: bool = False,
-    progress: bool | None = None,
 ) -> Tuned:
     """Train configurations of a space by successive halving and say which is best on the validation images.
 
@@ -100,9 +97,8 @@ def tune(
     min_epochs, factor : int
         The rungs, see `rungs`. ``min_epochs=epochs`` trains all trials to the end.
     trials : int, optional
-        How many configurations. All of a grid if not given, or 36; fewer than a grid has are drawn by the seed.
-    sampler : {"grid", "tpe"}, optional
-        "grid" takes each configuration once, "tpe" searches; grid if not given and the space is one.
+        How many configurations. Of a grid, a space of choices only, all if not given; fewer are drawn by the seed.
+        Another space is searched by TPE, with 36 trials if not given.
     cohort : int, optional
         How many trials are chosen, and then halved, together. All of a grid if not given, or ``factor ** 2``.
     seed : int
@@ -123,8 +119,6 @@ def tune(
         workers. They need neither the storage nor a shared folder, and may join and leave while the study runs.
     resume : bool
         Go on with the study of that name if there is one.
-    progress : bool, optional
-        Show a bar; by default only where a person looks at a terminal.
 
     Returns
     -------
@@ -149,20 +143,18 @@ def tune(
     workers, whose checkpoints come with their results. A worker that is lost has its training done again by another.
     """
     space, steps = spaces.named(space), rungs(epochs, min_epochs, factor)
-    sampler = sampler or ("grid" if space.is_grid else "tpe")
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler={sampler!r}; choose one of {', '.join(SAMPLERS)}.")
     if scheduler is not None and workers != 1:
         raise ValueError("workers= starts processes here and scheduler= uses those that are: give one of them.")
     for what, count in (("workers", workers), ("trials", trials), ("cohort", cohort)):
         if count is not None and not isinstance(count, Executor) and (not isinstance(count, int) or count < 1):
             raise ValueError(f"{what}={count!r} is not a positive whole number.")
-    grid = _grid_order(space, trials, seed) if sampler == "grid" else None
+    grid = _grid_order(space, trials, seed) if space.is_grid else None
     trials = len(grid) if grid is not None else trials or 36
     cohort = cohort or (trials if grid is not None else factor**2)
     precision = training.best_precision() if precision == "auto" else precision
     settings = {"seed": seed, "precision": precision, "deterministic": deterministic}
-    question = {"rungs": list(steps), "factor": factor, "sampler": sampler, "trials": trials, "cohort": cohort}
+    question = {"rungs": list(steps), "factor": factor, "trials": trials, "cohort": cohort}
+    question["sampler"] = "grid" if space.is_grid else "tpe"
     identity = describe(space) | {"version": VERSION, "data": _fingerprint(*train, *validation)} | question | settings
     name = name or f"{space.name}-{records.digest(json.dumps(identity).encode())[:8]}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -177,7 +169,7 @@ def tune(
             for start in range(0, trials, cohort):
                 numbers = range(start, min(start + cohort, trials))
                 record.choose(numbers, grid, seed)
-                for _, _, cut in halving(numbers, steps, factor, partial(record.train, run, progress), reached):
+                for _, _, cut in halving(numbers, steps, factor, partial(record.train, run), reached):
                     record.prune(cut)
         record.forget_checkpoints()
         tuned = Tuned(name, space, steps, factor, record.trials(), record.study.user_attrs["seconds"])
@@ -383,14 +375,13 @@ class _Record:
         scratch.add_trials(earlier)
         return [scratch.ask(_distributions(self.space)).params for _ in numbers]
 
-    def train(self, run: Trainer, progress: bool | None, numbers: list[int], target: int) -> dict[int, float]:
+    def train(self, run: Trainer, numbers: list[int], target: int) -> dict[int, float]:
         """Train trials to an epoch, longest first; give the validation accuracy of those that reached it."""
         known = self.trials()
         todo = [known[n] for n in numbers if known[n].state == "running" and known[n].epochs < target]
         order = longest_first({trial.number: trial.seconds / max(1, trial.epochs) for trial in todo})
         done = run([(number, known[number].plan, target, self.folder / f"{number}.npz") for number in order])
-        hidden = None if progress is None else not progress  # None: where nobody looks at a terminal
-        for number, outcome in tqdm(done, f"epoch {target}", len(order), leave=False, unit="trial", disable=hidden):
+        for number, outcome in tqdm(done, f"epoch {target}", len(order), leave=False, unit="trial", disable=None):
             self.write(known[number], outcome, target)
         known = self.trials()
         return {number: known[number].accuracy_after(target) for number in numbers if known[number].reached(target)}
