@@ -196,6 +196,17 @@ def test_accuracy_bars_refuse_intervals_that_do_not_hold_the_mean(interval):
         charts.accuracy_bars(["mlp"], [0.89], [interval], "Test accuracy")
 
 
+def test_differences_are_filled_where_they_are_told_apart_from_zero():
+    intervals = np.array([[0.001, 0.009], [-0.006, 0.002]])
+    (axis,) = drawn(charts.differences(["flip", "shift"], [0.005, -0.002], intervals, "Difference (points)")).axes
+    bars = [bar.lines for bar in axis.containers]
+    assert [bar[0].get_xdata().tolist() for bar in bars] == [[pytest.approx(0.5)], [pytest.approx(-0.2)]]
+    ends = [bar[2][0].get_segments()[0][:, 0] for bar in bars]
+    assert np.array(ends) == pytest.approx(100 * intervals)
+    assert [bar[0].get_markerfacecolor() == "white" for bar in bars] == [False, True]
+    assert texts(axis) == ["+0.50", "-0.20"] and names_of(axis.get_yticklabels()) == ["flip", "shift"]
+
+
 def test_accuracy_against_cost_draws_points_intervals_and_the_frontier():
     accuracies = np.array([0.90, 0.93, 0.92])
     intervals = np.stack([accuracies - 0.01, accuracies + 0.005], axis=1)
@@ -204,7 +215,7 @@ def test_accuracy_against_cost_draws_points_intervals_and_the_frontier():
     ).axes
     frontier = axis.lines[0]
     assert frontier.get_xdata().tolist() == [1e5, 1e6]  # the third costs more and is no better
-    assert legend_of(axis) == ["frontier: no quicker training here has so high a mean"]
+    assert legend_of(axis) == ["frontier: nothing cheaper here has so high a mean"]
     (bars,) = axis.containers
     assert bars.lines[0].get_ydata() == pytest.approx(accuracies)
     ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])

@@ -18,7 +18,7 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "deep_epochs": (1, 1, 16),
     "augmented_epochs": (1, 1, 36),
     "transfer_images": ((200,), (500,), (1_000, 5_000, 50_000)),  # of the training set
-    "transfer_epochs": ((1,), (1,), (20, 10, 2)),  # with so many images
+    "transfer_epochs": ((1,), (1,), (20, 10, 4)),  # with so many images
     "transfer_choices": (False, False, True),  # whether the way of fine-tuning is chosen
     "transfer_size": (32, 32, 64),  # pixels that an image is enlarged to
     "tuning_images": (None, 800, None),  # of the training set, in the studies
@@ -26,6 +26,8 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "grid_trials": (3, 3, None),  # configurations of a grid; None takes all
     "checked_trials": (2, 2, 12),  # trained out to see what pruning lost
     "search_trials": (2, 2, 18),
+    "ablation_epochs": (1, 1, 12),  # of each training that changes one thing
+    "ablation_seeds": (1, 1, 1),
     "original_epochs": (1, 1, 50),  # at most, by the starting projects' recipes, which stop by themselves
     "disturbed_images": (100, 100, 2_000),  # of the test set, for the robustness of a network
     "folds": (2, 2, 5),  # of the cross-validation that looks for wrong labels

@@ -31,7 +31,7 @@ UNITS = {
     "contrast": "times",
     "shift": "pixels",
     "rotation": "degrees",
-    "scale": "times",
+    "scale": "times larger or smaller",
     "erasing": "pixels",
 }
 

@@ -26,6 +26,7 @@ from fashion_mnist.networks import Network, StudyError, clock, now
 
 if TYPE_CHECKING:
     import keras
+    from IPython.display import DisplayHandle, Markdown
     from matplotlib.figure import Figure
 
     from fashion_mnist.halving import Tuned
@@ -68,6 +69,7 @@ class Study:
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     finished: list[Path] = field(default_factory=list)  # checkpoints of trainings that a measurement made
+    opening: DisplayHandle | None = None  # below the first cell: read first, although the answer is known last
 
     @property
     def source(self) -> Path:
@@ -447,9 +449,9 @@ class Study:
 
     def say(self, text: str) -> None:
         """Show text in Markdown below a cell; the hyphen before a negative number becomes a minus sign."""
-        from IPython.display import Markdown, display
+        from IPython.display import display
 
-        display(Markdown(re.sub(r"(?<![\w-])-(?=\d)", "−", text)))
+        display(_markdown(text))
 
     def save_figure(self, fig: Figure, name: str) -> None:
         """Write a figure to ``images/NAME.png``, 160 dots an inch, without a date; it stays open for the notebook.
@@ -491,7 +493,7 @@ class Study:
             A table is a DataFrame or anything JSON holds; an index that is not just 0, 1, 2, … becomes a column. The
             trials of `tune` are added.
         summary : str
-            What was found, a sentence or two in Markdown; the report and the tour show it.
+            What was found, a sentence or two in Markdown; the notebook's first lines, the report and the tour show it.
         readme : str or mapping of str to str
             Markdown that README shows between its markers, one fragment or several by name.
 
@@ -522,11 +524,13 @@ class Study:
             "readme": records.plain(readme),
         }
         if self.replays:  # the numbers are of that machine and those versions
-            measured = ("created", "seconds", "machine", "versions", "git")
+            measured = ("machine", "versions")
             record |= {key: self.shipped[key] for key in measured if key in self.shipped}
         if self.arrays:
             records.write_arrays(self.stage / "results" / "arrays" / f"{self.name}.npz", self.arrays)
         files.write_json(self.stage / "results" / f"{self.name}.json", record)
+        if self.opening:
+            self.opening.update(_markdown(f"> {summary}"))
 
 
 def start(
@@ -565,6 +569,9 @@ def start(
         budget = profiles.named("full")
     dataset = dataset.subset(budget.train_images, budget.validation_images, budget.test_images)
 
+    from IPython import get_ipython
+    from IPython.display import display
+
     from fashion_mnist.figures import style
 
     style.use()
@@ -573,7 +580,18 @@ def start(
     folder = "images/, models/ and results/" if out == root else f"{out.relative_to(root).as_posix()}/"
     print(f"Profile {profile}, seed {seed}. {what}Figures, networks and results go to {folder}")
     banner = data.SAMPLE_BANNER.split(";")[0] if dataset.kind == "sample" else None
-    return Study(name, budget, seed, dataset, root, out, replays, banner)
+    study = Study(name, budget, seed, dataset, root, out, replays, banner)
+    if get_ipython() and name[0].isdigit():  # `main` and benchmarks ask no question of their own
+        known = study.shipped.get("summary") if replays else None
+        study.opening = display(_markdown(f"> {known or 'The answer stands here once all has run.'}"), display_id=True)
+    return study
+
+
+def _markdown(text: str) -> Markdown:
+    """Text to be shown, with a minus sign before negative numbers."""
+    from IPython.display import Markdown
+
+    return Markdown(re.sub(r"(?<![\w-])-(?=\d)", "−", text))
 
 
 def listed(names: Iterable[str]) -> str:

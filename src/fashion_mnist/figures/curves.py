@@ -24,6 +24,7 @@ def lines(
     ylabel: str = "",
     dashed: Collection[str] = (),
     percent: str = "xy",
+    intervals: Mapping[str, np.ndarray] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """One line a name; with few points also a marker.
@@ -37,6 +38,8 @@ def lines(
         Names, such as baselines, whose lines are dashed, black or grey; they take no colour from the others.
     percent : {"xy", "x", "y", ""}
         Axes whose fractions are shown in per cent.
+    intervals : mapping of name to ndarray, shape (n, 2), optional
+        Lower and upper ends about the points of a line, drawn as bars.
     ax : Axes, optional
         On given axes the legend is left to the caller.
 
@@ -49,10 +52,12 @@ def lines(
     for index, (name, (x, y)) in enumerate(curves.items()):
         look = {"color": next(greys), "linestyle": "--"} if name in dashed else next(looks)
         axis.plot(x, y, label=name, marker=style.marker(index) if len(x) <= 16 else None, markersize=5, **look)
+        if intervals:
+            axis.errorbar(x, y, yerr=_arms(y, intervals[name]), fmt="none", capsize=3, ecolor=look["color"])
     axis.set(xlabel=xlabel, ylabel=ylabel)
     style.percent(*(getattr(axis, f"{letter}axis") for letter in percent))
     if ax is None:
-        figure.legend(loc="outside lower center", ncols=min(4, len(curves)))
+        figure.legend(loc="outside lower center", ncols=_columns(curves))
     return figure
 
 
@@ -132,12 +137,13 @@ def learning_curves(
         _epochs(axis, last)
         if "accuracy" in metric:
             _logarithmic_in_error(axis)
+            axis.set_ylabel(f"{axis.get_ylabel()}\n(logarithmic in the error)")
     if learning_rate:
         axis.set(ylabel="Learning rate\n(share of peak)", ylim=(-0.03, 1.08))
         style.percent(axis.yaxis, decimals=0)
     handles = [Line2D([], [], lw=3, label=name, color=style.line(k)["color"]) for k, name in enumerate(seeds)]
     handles += [Line2D([], [], color="#555555", ls=ls, label=n) for n, ls in (("training", "--"), ("validation", "-"))]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    figure.legend(handles=handles, loc="outside lower center", ncols=_columns([each.get_label() for each in handles]))
     return figure
 
 
@@ -178,7 +184,8 @@ def halving_curves(
         axis.plot(range(1, len(curve) + 1), curve, label=label, **style.line(index), **look)
     for index, (curve, name) in enumerate(pruned):
         best = index == 0
-        label = f"best pruned, {name}: {curve[-1]:.2%}" if best else None
+        epochs = f"{len(curve)} epoch{'s' * (len(curve) > 1)}"
+        label = f"best pruned, {name}: {curve[-1]:.2%} after {epochs}" if best else None
         look = {"color": "#333333" if best else "#9A9A9A", "markersize": 7 if best else 5, "zorder": 5 if best else 2}
         axis.plot(range(1, len(curve) + 1), curve, marker="x", markevery=[-1], linewidth=1, label=label, **look)
     for rung in rungs:
@@ -189,7 +196,7 @@ def halving_curves(
         axis.annotate(text, (rung, 1), (0, 3), xycoords=axis.get_xaxis_transform(), **look)
     _logarithmic_in_error(axis)
     axis.set_ylabel("Validation accuracy (logarithmic in the error)")
-    _epochs(axis, max((len(curve) for curve, *_ in trials), default=1))
+    axis.set(xlabel="Epoch", xticks=rungs)
     axis.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
     return figure
 
@@ -272,6 +279,45 @@ def accuracy_bars(
     return figure
 
 
+def differences(
+    names: Sequence[str], means: Sequence[float], intervals: np.ndarray, xlabel: str, ax: Axes | None = None
+) -> Figure:
+    """Differences from a common base as dots with their intervals about a line at zero, the number beside its row.
+
+    Parameters
+    ----------
+    names : sequence of str, length n
+    means : sequence of float, length n
+        Shares of 1; drawn in points, hundredths of it.
+    intervals : ndarray, shape (n, 2)
+        Lower and upper end of each; those that leave out zero are drawn filled.
+    xlabel : str
+        What differs from what, with the split.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If a mean lies outside its interval.
+    """
+    figure, axis = style.panel(ax, (8, 1.2 + 0.34 * len(names)))
+    arms = 100 * _arms(means, intervals)
+    axis.axvline(0, color="0.6", linewidth=1)
+    for row, mean in enumerate(means):
+        low, high = intervals[row]
+        face = style.RUN_COLOURS[0] if low > 0 or high < 0 else "white"
+        look = {"fmt": "o", "capsize": 3, "markersize": 7, "color": style.RUN_COLOURS[0], "markerfacecolor": face}
+        axis.errorbar(100 * mean, row, xerr=arms[:, row : row + 1], **look)
+        axis.annotate(f"{100 * mean:+.2f}", (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9)
+    style.rows(axis, names)
+    axis.set_xlabel(xlabel)
+    return figure
+
+
 def accuracy_against_cost(
     names: Sequence[str],
     costs: Sequence[float],
@@ -314,7 +360,7 @@ def accuracy_against_cost(
     best = np.maximum.accumulate(accuracies[order])
     front = order[np.append(True, best[1:] > best[:-1])]
     look = {"drawstyle": "steps-post", "color": style.RUN_COLOURS[1], "linewidth": 1.4, "zorder": 1}
-    axis.plot(costs[front], accuracies[front], label="frontier: no quicker training here has so high a mean", **look)
+    axis.plot(costs[front], accuracies[front], label="frontier: nothing cheaper here has so high a mean", **look)
     look = {"fmt": "o", "color": style.RUN_COLOURS[0], "ecolor": "#8FB8D4", "capsize": 3, "markersize": 6}
     axis.errorbar(costs, accuracies, yerr=_arms(accuracies, intervals), **look)
     axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
@@ -474,6 +520,11 @@ def _band(axis, curves, dashes, colour):
         axis.plot(epochs, curve, dashes, color=colour, marker="." if len(curve) == 1 else None, **look)
     if equal and len(curves) > 1:
         axis.fill_between(epochs, np.min(curves, axis=0), np.max(curves, axis=0), color=colour, alpha=0.2, linewidth=0)
+
+
+def _columns(names):
+    """How many names fit beside one another below a figure, four at most."""
+    return min(4, len(names), max(1, 100 // (8 + max(map(len, names), default=0))))
 
 
 def _epochs(axis, last):

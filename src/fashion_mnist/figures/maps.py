@@ -63,9 +63,8 @@ def embedding_map(
         thumbnail.image.set_clim(0, 255)
         frame = {"edgecolor": colours[labels[index]], "linewidth": 1.8, "boxstyle": "square,pad=0.1"}
         axis.add_artist(AnnotationBbox(thumbnail, points[index], pad=0.1, bboxprops=frame))
-    if len(shown):
-        handles = [Line2D([], [], color=c, lw=4, label=n) for c, n in zip(colours, class_names, strict=False)]
-        axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=5, columnspacing=1.5)
+    handles = [Line2D([], [], color=c, lw=4, label=n) for c, n in zip(colours, class_names, strict=False)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, columnspacing=1.5)
     present = np.unique(labels)
     names = [class_names[label] for label in present]
     style.write_names(axis, names, strongholds(points, labels, present), on=True, fontsize=11, fontweight="bold")
@@ -93,13 +92,13 @@ def projection_3d(
     -------
     Figure
     """
-    figure = plt.figure(figsize=(8, 4.5))
+    figure = plt.figure(figsize=(8, 4.1))
     figure.set_layout_engine("none")  # the engine would leave a wide margin around a box in space
     width, size = 1 / len(views), np.clip(20_000 / len(points), 8, 20)
     for index, view in enumerate(views):
-        axis = figure.add_axes((index * width + 0.01, 0.15, 0.91 * width, 0.85), projection="3d")
+        axis = figure.add_axes((index * width + 0.01, 0.15, 0.91 * width, 0.93), projection="3d")
         for label, name in enumerate(class_names):
-            look = {"c": style.CLASS_COLOURS[label], "marker": style.CLASS_MARKERS[label], "alpha": 0.6}
+            look = {"c": style.CLASS_COLOURS[label], "marker": style.CLASS_MARKERS[label], "alpha": 0.85}
             axis.scatter(*np.asarray(points)[labels == label].T, s=size, linewidths=0, label=name, **look)
         axis.view_init(*view)
         axis.set_box_aspect((1, 1, 0.95), zoom=1.05)
@@ -266,7 +265,7 @@ def _overlay(axis, image, values):
 def _cells(images, maps, labels):
     """A figure with the images and their labels in its first row, and each further axes with its image and its map."""
     images = as_images(images)
-    size, rows, columns = min(1.2, 6.4 / len(images)), len(maps) + 1, len(images)
+    size, rows, columns = min(1.2 if len(images) > 3 else 2.2, 6.4 / len(images)), len(maps) + 1, len(images)
     figure, axes = plt.subplots(rows, columns, figsize=(1.6 + size * columns, 0.4 + 1.1 * size * rows), squeeze=False)
     for axis, image, label in zip(axes[0], images, labels, strict=True):
         draw(axis, image)

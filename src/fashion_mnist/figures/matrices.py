@@ -137,7 +137,10 @@ def significance_matrix(
 
 
 def factor_heatmaps(
-    configurations: Sequence[Mapping[str, Any]], accuracies: Sequence[float], pairs: Sequence[tuple[str, str]]
+    configurations: Sequence[Mapping[str, Any]],
+    accuracies: Sequence[float],
+    pairs: Sequence[tuple[str, str]],
+    label: str = "Validation accuracy",
 ) -> Figure:
     """Mean validation accuracy for each combination of two factors, one panel a pair, one scale for all.
 
@@ -148,6 +151,8 @@ def factor_heatmaps(
     pairs : sequence of (str, str)
         Factors along the rows and along the columns of each panel. A cell is the mean over all configurations that
         have both values, whatever their other factors; it is empty if there is none.
+    label : str
+        What the numbers are; they are shown in per cent.
 
     Returns
     -------
@@ -164,7 +169,7 @@ def factor_heatmaps(
         _cells(axis, table.to_numpy(), texts, low, high, fontsize=8.5)
         _names(axis, table.index, table.columns, rotation=0, ha="center")
         axis.set(xlabel=column_factor, ylabel=row_factor, aspect="auto")
-    figure.colorbar(axis.images[0], ax=list(axes[0]), pad=0.02, label="Validation accuracy (%)")
+    figure.colorbar(axis.images[0], ax=list(axes[0]), pad=0.02, label=f"{label} (%)")
     return figure
 
 
