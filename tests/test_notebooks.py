@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fashion_mnist import data, records
+from fashion_mnist import data, records, study
 from fashion_mnist.headless import runner
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +120,16 @@ def test_committed_outputs_are_those_of_this_code_on_the_official_data(path):
     assert stamp["fingerprint"] == data.OFFICIAL_FINGERPRINT
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "cells that did not run, or not in order"
+
+
+@every_notebook
+def test_a_notebook_begins_with_its_answer(path):
+    if path.stem == "main":
+        pytest.skip("the tour begins with everybody's")
+    notebook = nbformat.read(path, as_version=4)
+    setup = [cell for cell in notebook.cells if cell.cell_type == "code"][1]
+    shown = [output.data["text/markdown"] for output in setup.outputs if "data" in output]
+    assert shown == [study._markdown("> " + records.read(path.stem, ROOT)["summary"]).data], "run it again at full"
 
 
 @every_notebook
