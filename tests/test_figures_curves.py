@@ -93,7 +93,7 @@ def test_accuracies_have_an_axis_that_is_logarithmic_in_the_error():
 
 def test_a_panel_says_which_split_it_shows():
     (axis,) = drawn(charts.learning_curves({"cnn": {"val_accuracy": [0.5, 0.7]}}, metrics=("accuracy",))).axes
-    assert axis.get_ylabel() == "Validation accuracy"
+    assert axis.get_ylabel() == "Validation accuracy\n(logarithmic in the error)"
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 9, 20, 36, 300])

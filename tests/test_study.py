@@ -382,7 +382,10 @@ def test_full_drawn_again_trains_nothing_and_keeps_what_was_measured(shipped, mo
     run.save_result({"n": 1}, summary="Drawn again.")
     after = records.read("01_test", shipped)
     assert after["summary"] == "Drawn again." and after["profile"] == "full"
-    assert {key for key in after if after[key] != before[key]} <= {"headline", "summary", "modules", "reads"}
+    assert {key for key in after if after[key] != before[key]} <= {
+        *("headline", "summary", "modules", "reads", "created", "seconds", "git")
+    }
+    assert after["seconds"] >= card(shipped)["seconds"], "what was only read counts with the time that it took"
     assert relative(shipped / "build") == [] and (shipped / "images" / "empty.png").is_file()
     for name in ("01_test", "02_new"):
         with pytest.raises(study.StudyError, match="This run trains nothing"):

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from fashion_mnist.figures import style
 
@@ -274,6 +274,7 @@ def accuracy_bars(
     for row, mean in enumerate(means):
         axis.annotate(f"{mean:.2%}", (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9)
     style.rows(axis, names)
+    axis.locator_params(axis="x", nbins=6)
     style.percent(axis.xaxis)
     axis.set_xlabel(xlabel)
     return figure
@@ -364,6 +365,8 @@ def accuracy_against_cost(
     look = {"fmt": "o", "color": style.RUN_COLOURS[0], "ecolor": "#8FB8D4", "capsize": 3, "markersize": 6}
     axis.errorbar(costs, accuracies, yerr=_arms(accuracies, intervals), **look)
     axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:,.10g}")
     axis.margins(x=0.34, y=0.1)  # room for names on both sides
     style.percent(axis.yaxis)
