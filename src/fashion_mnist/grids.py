@@ -193,9 +193,9 @@ def answer(
     return (
         f"The best of {len(grid.trials)} {kind} is **{grid.best.name}**: {ours} of the validation images (fresh seeds: "
         f"{best['seeds']:.0f}). Halving finds it in {clock(grid.seconds)}; the starting project's procedure would take "
-        f"about {headline['saving']:.0f} times as long, by an estimate. A search in another space of "
-        f"{clock(search.seconds)}{f', after {given_up} that were given up,' if given_up else ''} finds a network with "
-        f"{its}, {size:.1f} times the parameters and {time:.1f} times the training time: {verdict}."
+        f"about {headline['saving']:.0f} times as long, by an estimate. A search of {clock(search.seconds)} in another "
+        f"space{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} "
+        f"times the parameters and {time:.1f} times the training time: {verdict}."
     )
 
 
