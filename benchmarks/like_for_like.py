@@ -47,26 +47,26 @@ def main() -> int:
         headline[f"{who}_seconds"] = round(headline["epochs"] * headline[f"{who}_seconds_per_epoch"], 1)
     headline |= {"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
     print("\n".join(f"{key:24} {value:,.3f}" for key, value in headline.items()))
-    run.save_result(headline, {"rounds": rows}, readme=readme(headline))
+    run.save_result(headline, {"rounds": rows}, readme=readme(headline, rows[0]["precision"]))
     return 0
 
 
-def readme(headline: dict[str, float]) -> str:
-    """What README says of it."""
+def readme(headline: dict[str, float], precision: str) -> str:
+    """What docs/RESULTS.md says of it; `precision` is that of `fit`."""
     accuracy = f"{100 * headline['test_accuracy_mean']:.2f} ± {100 * headline['test_accuracy_std']:.2f} %"
     return (
         f"A starting project reports {100 * REPORTED:.2f} % of the test images for a Mini ResNet 3-64. By its recipe "
         f"the network has {accuracy} here, after {headline['epochs']:.0f} epochs on average (seeds: "
         f"{headline['seeds']}). In plain Keras, in float32, that takes about {headline['keras_seconds'] / 60:.0f} "
-        "minutes, by `training.fit`, with the same network, recipe and images but in bfloat16, about "
+        f"minutes, by `training.fit`, with the same network, recipe and images in {precision}, about "
         f"{headline['fit_seconds'] / 60:.0f}: {headline['ratio']:.2f} times as fast (rounds: {headline['rounds']}, "
         f"from {headline['ratio_low']:.2f} to {headline['ratio_high']:.2f}; both extrapolated from part of an epoch). "
-        "Most of that is the number format: in the table above plain Keras in bfloat16 is level with `fit` on this "
-        "network."
+        + "Most of that is the number format: in the table above plain Keras in bfloat16 is level with `fit` on this "
+        "network." * (precision == "bfloat16")
     )
 
 
-def seconds_per_epoch(images, count: int) -> dict[str, float]:
+def seconds_per_epoch(images, count: int) -> dict[str, float | str]:
     """A whole epoch with its validation, by plain Keras and by `fit`, extrapolated from so many images."""
     from fashion_mnist import models, training, tuning
 
@@ -80,7 +80,8 @@ def seconds_per_epoch(images, count: int) -> dict[str, float]:
         plan.recipe.replace(epochs=2),
     )
     ours = done.history["seconds"][1] * TRAIN / count  # the first epoch traces the step
-    return {"keras": TRAIN / rates.training + HELD_OUT / rates.evaluation, "fit": ours}
+    theirs = TRAIN / rates.training + HELD_OUT / rates.evaluation
+    return {"keras": theirs, "fit": ours, "precision": done.precision}
 
 
 if __name__ == "__main__":

@@ -59,11 +59,11 @@ def main() -> int:
         "real_speedup_2_workers_one_machine": round(alone / together, 3),
     }
     summary = (
-        "On one machine of two cores a second worker makes a study {real_speedup_2_workers_one_machine:.1f} times as "
-        "fast (measured). With a machine for each, a replay of the CNN grid's measured times gives "
+        "On one machine of {cores} cores a second worker makes a study {real_speedup_2_workers_one_machine:.1f} times "
+        "as fast (measured). With a machine for each, a replay of the CNN grid's measured times gives "
         "{speedup_2_workers:.1f} times on 2 workers, {speedup_8_workers:.1f} on 8 and at most {speedup_limit:.1f}, for "
         "a rung lasts as long as its longest training."
-    ).format(**headline)
+    ).format(**headline, cores=records.machine()["cores"])
     print(f"\n{summary}")
     tables = {"scaling": table, "rungs": endless["rungs"], "checks": checks}
     run.save_result(headline, tables, summary=summary, readme=summary)

@@ -294,6 +294,8 @@ def test_the_least_clear_pair_of_trainings_speaks_for_all():
     assert tests[1]["p_value"] > tests[0]["p_value"]
     assert evaluation.least_clear(labels, [first, nearly_as_good], [second]) == tests[1]
     assert evaluation.least_clear(labels, [first], [second, first])["p_value"] == 1
+    with pytest.raises(ValueError, match="no pair of trainings"):
+        evaluation.least_clear(labels, [], [second])
 
 
 # ------------------------------------------------------------------------------------------------------------ pairwise

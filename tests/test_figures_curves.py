@@ -145,7 +145,8 @@ def test_cut_curves_end_at_their_rung_and_the_best_are_named():
     trials = [line for line in axis.lines if line.get_linestyle() == "-"]
     assert sorted(len(line.get_xdata()) for line in trials) == [1, 2, 4, 4]
     assert texts(axis) == ["4 trials", "3 trials", "2 trials"]
-    assert legend_of(axis) == ["e: 91.00%", "c: 90.00%", "best pruned, b: 60.00%"]
+    assert legend_of(axis) == ["e: 91.00%", "c: 90.00%", "best pruned, b: 60.00% after 2 epochs"]
+    assert axis.get_xticks().tolist() == [1, 2, 4]
 
 
 def test_bad_trials_stay_inside_the_axis():
@@ -204,7 +205,7 @@ def test_differences_are_filled_where_they_are_told_apart_from_zero():
     ends = [bar[2][0].get_segments()[0][:, 0] for bar in bars]
     assert np.array(ends) == pytest.approx(100 * intervals)
     assert [bar[0].get_markerfacecolor() == "white" for bar in bars] == [False, True]
-    assert texts(axis) == ["+0.50", "-0.20"] and names_of(axis.get_yticklabels()) == ["flip", "shift"]
+    assert texts(axis) == ["+0.50", "−0.20"] and names_of(axis.get_yticklabels()) == ["flip", "shift"]
 
 
 def test_accuracy_against_cost_draws_points_intervals_and_the_frontier():

@@ -41,6 +41,7 @@ def network(folder, name, accuracy, right):
     answers[np.arange(10), [i if i < right else (i + 1) % 10 for i in range(10)]] = 0.91
     records.write_predictions(folder / "results" / "predictions" / f"{name}.npz", {"validation": answers})
     card = {"scores": {"validation": {"accuracy": accuracy}}, "parameters": 1234, "epochs": 7, "seconds": 40.0}
+    card["seconds_per_epoch"] = 5.0
     return Network(name, card, folder)
 
 
@@ -49,7 +50,7 @@ def test_curves_of_a_study_are_drawn_under_their_names(tuned, study_style):
 
     figure = figures.curves.halving_curves(*grids.curves(tuned))
     named = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert named == ["0.0-(8,): 80.00%", "best pruned, 0.0-(4,): 50.00%"]
+    assert named == ["0.0-(8,): 80.00%", "best pruned, 0.0-(4,): 50.00% after 1 epoch"]
 
 
 def test_fresh_seeds_are_none_that_the_study_used(run, tuned):
@@ -86,6 +87,9 @@ def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_pa
     )
     expected = "good is 10.00 points above middle, but at 2 of 4 pairs of seeds only (McNemar, p < 0.05)"
     assert grids.verdict(labels, networks, "good", "middle") == expected
+    # One pair differs the right way round, one the other way, two not at all.
+    torn = {"torn": [good[0], network(tmp_path, "torn_seed2", 0.9, 1)], "flat": [good[0], poor[1]]}
+    assert "but at 1 of 4 pairs of seeds only" in grids.verdict(labels, torn, "torn", "flat")
     level = {"good": good[:1], "other": [network(tmp_path, "other_seed1", 0.8, 9)]}
     expected = "good is 10.00 points above other, which shows no difference (McNemar, smallest p = 1)"
     assert grids.verdict(labels, level, "good", "other") == expected
@@ -95,7 +99,6 @@ def test_the_starting_procedure_is_measured_once_on_the_images_of_the_study(run,
     first, last = tuned.trials[0].name, tuned.trials[3].name
     stopped = {first: [network(run.out, "a", 0.5, 5)], last: [network(run.out, f"b{seed}", 0.5, 5) for seed in (1, 2)]}
     stopped[last][1].card["epochs"] = 15
-    stopped["not in the study"] = [network(run.out, "c", 0.5, 5)]
     run.profile.tuning_images = 64
     epochs, seconds = grids.starting_procedure(run, tuned, stopped)
     assert epochs == (7 + 11) / 2 and seconds > 0, "an epoch of either takes 5 s"
@@ -105,7 +108,7 @@ def test_the_starting_procedure_is_measured_once_on_the_images_of_the_study(run,
 
 
 def test_the_saving_is_the_product_of_its_factors(tuned):
-    row = pd.Series({"mean": 0.81234, "std": 0.00126})
+    row = pd.Series({"mean": 0.81234, "std": 0.00126, "seeds": 3})
     headline = grids.headline(tuned, tuned, row, row, COST)
     assert headline["saving"] == 4.5 * 40 / 30
     assert headline["saving_by_pruning"] == 2.0, "four trainings of three epochs of 5 s against 30 s"
@@ -116,13 +119,13 @@ def test_the_saving_is_the_product_of_its_factors(tuned):
 
 def test_the_answer_compares_sizes_and_counts_what_was_given_up(tuned):
     best = pd.Series({"mean": 0.8123, "std": 0.0013, "seeds": 3.0, "parameters": 1000.0, "seconds": 10.0})
-    found = pd.Series({"mean": 0.9, "std": 0.0, "parameters": 700.0, "seconds": 25.0})
+    found = pd.Series({"mean": 0.9, "std": 0.0, "seeds": 1.0, "parameters": 700.0, "seconds": 25.0})
     headline = grids.headline(tuned, tuned, best, found, COST)
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other")
     assert told == (
         "The best of 4 networks is **0.0-(8,)**: 81.23 ± 0.13 % of the validation images (fresh seeds: 3). Halving "
         "finds it in 30.0 s; the starting project's procedure would take about 6 times as long, by an estimate. A "
-        "search of 30.0 s in another space finds a network with 90.00 ± 0.00 %, 0.7 times the parameters and 2.5 times "
+        "search of 30.0 s in another space finds a network with 90.00 %, 0.7 times the parameters and 2.5 times "
         "the training time: the one is above the other."
     )
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other", given_up=5)
@@ -136,7 +139,7 @@ def test_a_reader_sees_scores_in_per_cent(tmp_path, tuned):
 
 
 def test_readme_shows_a_table_of_one_row(tuned):
-    row = pd.Series({"mean": 0.81234, "std": 0.00126})
+    row = pd.Series({"mean": 0.81234, "std": 0.00126, "seeds": 3})
     table = grids.readme("MLP", row, row, grids.headline(tuned, tuned, row, row, COST)).splitlines()
     assert table[2] == "| MLP | 4 | 81.23 ± 0.13 % | 81.23 ± 0.13 % | 30.0 s | 6.0 × (2.00 × 1.50 × 2.00) |"
     assert [line.count("|") for line in table] == [7, 7, 7]

@@ -83,7 +83,9 @@ def test_papermill_runs_a_notebook_from_any_folder(tmp_path):
     surroundings = environment(FASHION_MNIST_DATA=str(ROOT / "data.zip"), TF_CPP_MIN_LOG_LEVEL="3")
     done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Profile smoke" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    copy = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    assert "Profile smoke" in copy and "will be the hardest class" in copy
+    assert "The answer stands here" not in copy, "its place at the beginning was not filled"
     assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"], "results go to the checkout, not here"
 
 

@@ -1,6 +1,7 @@
 """A study takes each configuration once, keeps the better ones, and survives kills, lost workers and failing trials."""
 
 import contextlib
+import inspect
 import json
 import os
 import random
@@ -578,3 +579,7 @@ def test_nothing_is_important_where_all_trials_are_equally_good():
     space = mlp_space(units=(1, 2), rate=(0.1, 0.2))
     trials = [trial(number, values, [0.1]) for number, values in enumerate(space.configurations())]
     assert tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0)) == {"units": 0.0, "rate": 0.0}
+
+
+def test_no_test_image_is_read():
+    assert "x_test" not in inspect.getsource(tuning)

@@ -1,8 +1,8 @@
 """Metrics with their uncertainty, from arrays of labels and probabilities.
 
 How good a classifier is (`evaluate`, `class_report`, `confusion`), how sure that is (`wilson_interval`), which of
-several is better (`mcnemar`, `least_clear`, `pairwise`, `paired_difference`, `two_proportions`) and whether its
-probabilities mean what they say (`reliability`, `calibration_error`, `fit_temperature`, `accuracy_coverage`).
+several is better (`mcnemar`, `by_pairs`, `least_clear`, `pairwise`, `paired_difference`, `two_proportions`) and whether
+its probabilities mean what they say (`reliability`, `calibration_error`, `fit_temperature`, `accuracy_coverage`).
 
 Importing this module imports no framework: anybody's probabilities can be evaluated. Only `load_classifier`, which
 opens anybody's Keras model, imports Keras.
@@ -185,10 +185,8 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[s
     return {"only_first": only_first, "only_second": only_second, "p_value": float(p_value)}
 
 
-def least_clear(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> dict[str, float]:
-    """The McNemar test with the largest p-value between any training of one classifier and any of another.
-
-    Below a level, it says that the two differ whichever seeds are compared.
+def by_pairs(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[dict[str, float]]:
+    """McNemar's test between any training of one classifier and any of another.
 
     Parameters
     ----------
@@ -198,15 +196,28 @@ def least_clear(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequenc
 
     Returns
     -------
-    dict
-        As `mcnemar`.
+    list of dict
+        As `mcnemar`, but with a ``p_value`` of 1 for a pair that differs the other way round than the means over
+        trainings: it does not speak for their difference.
 
     Raises
     ------
     ValueError
         As `mcnemar`, or if one of the sequences is empty.
     """
-    return max((mcnemar(labels, *pair) for pair in product(first, second)), key=lambda test: test["p_value"])
+    tests = [mcnemar(labels, *pair) for pair in product(first, second)]
+    if not tests:
+        raise ValueError("There is no pair of trainings; give the predictions of one or more of each classifier.")
+    leads = np.array([test["only_first"] - test["only_second"] for test in tests])
+    return [
+        {**test, "p_value": 1.0} if lead * leads.sum() < 0 else test for test, lead in zip(tests, leads, strict=True)
+    ]
+
+
+def least_clear(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> dict[str, float]:
+    """The test of `by_pairs` with the largest p-value: below a level, it says that the two differ whichever seeds are
+    compared."""
+    return max(by_pairs(labels, first, second), key=lambda test: test["p_value"])
 
 
 def pairwise(labels: np.ndarray, predictions: Mapping[str, np.ndarray], seed: int = 0) -> pd.DataFrame:

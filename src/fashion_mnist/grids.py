@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -93,7 +92,7 @@ def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str) -> str
     means = {name: np.mean([one.validation_accuracy for one in networks[name]]) for name in (first, second)}
     better, other = sorted(means, key=means.get, reverse=True)
     answers = [[one.predictions["validation"].argmax(axis=1) for one in networks[name]] for name in (better, other)]
-    p_values = [evaluation.mcnemar(labels, *pair)["p_value"] for pair in product(*answers)]
+    p_values = [test["p_value"] for test in evaluation.by_pairs(labels, *answers)]
     told = sum(p_value < 0.05 for p_value in p_values)
     if told == len(p_values):
         says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.1g})"
@@ -130,9 +129,11 @@ def starting_procedure(run: Study, tuned: Tuned, stopped: Seeds) -> tuple[float,
 
     found = run.keep("starting_rates", measure, of=[trial.name for trial in tuned.trials])
     # An epoch of a large network costs more, so it counts for more.
-    cost = {trial.name: trial.seconds / max(1, trial.epochs) for trial in tuned.trials}
-    known = {name: np.mean([one.card["epochs"] for one in seeds]) for name, seeds in stopped.items() if name in cost}
-    return float(np.average(list(known.values()), weights=[cost[name] for name in known])), float(found["seconds"])
+    epochs, cost = (
+        [np.mean([one.card[key] for one in seeds]) for seeds in stopped.values()]
+        for key in ("epochs", "seconds_per_epoch")
+    )
+    return float(np.average(epochs, weights=cost)), float(found["seconds"])
 
 
 def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost: tuple[float, float]) -> dict:
@@ -189,7 +190,7 @@ def answer(
     `verdict` compares the two; `given_up` counts the searches that were made before this one and ended nowhere.
     """
     size, time = (found[each] / best[each] for each in ("parameters", "seconds"))
-    ours, its = (f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f} %" for row in (best, found))
+    ours, its = map(_percent, (best, found))
     return (
         f"The best of {len(grid.trials)} {kind} is **{grid.best.name}**: {ours} of the validation images (fresh seeds: "
         f"{best['seeds']:.0f}). Halving finds it in {clock(grid.seconds)}; the starting project's procedure would take "
@@ -201,7 +202,7 @@ def answer(
 
 def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, float]) -> str:
     """Markdown table of one row, for README; `best` and `found` as in `headline`."""
-    accuracies = [f"{100 * row['mean']:.2f} ± {100 * row['std']:.2f} %" for row in (best, found)]
+    accuracies = map(_percent, (best, found))
     factors = " × ".join(f"{headline[f'saving_by_{factor}']:.2f}" for factor in ("pruning", "schedule", "engine"))
     cells = [grid, f"{headline['configurations']}", *accuracies, clock(headline["study_seconds"])]
     return (
@@ -209,3 +210,8 @@ def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, 
         "| Saving (pruning × schedule × engine) |\n|---|---:|---:|---:|---:|---:|\n"
         f"| {' | '.join(cells)} | {headline['saving']:.1f} × ({factors}) |"
     )
+
+
+def _percent(row: pd.Series) -> str:
+    """A row's accuracy, with the standard deviation where there are several seeds."""
+    return f"{100 * row['mean']:.2f}" + f" ± {100 * row['std']:.2f}" * bool(row["seeds"] > 1) + " %"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fashion_mnist import files, records
+from fashion_mnist import data, files, records
 
 if TYPE_CHECKING:
     import keras
@@ -176,7 +176,7 @@ def leave(
         "created": now(),
         "machine": records.machine(),
         "versions": records.versions(),
-        "git": records.git_commit(folder),
+        "git": records.git_commit(data.root()),
     }
     files.write_json(path, card)
     network = Network(name, records.read_json(path), folder)

@@ -242,7 +242,7 @@ def git_commit(root: Path) -> str | None:
         return asked.stdout.strip() if asked.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return f"{commit}-dirty" if commit and git("status", "--porcelain", "--", ":/src", ":/benchmarks") else commit
+    return f"{commit}-dirty" if commit and git("status", "--porcelain", "--", "src", "benchmarks") else commit
 
 
 # --- values ----------------------------------------------------------------------------------------------------------

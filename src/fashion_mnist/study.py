@@ -69,7 +69,7 @@ class Study:
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     finished: list[Path] = field(default_factory=list)  # checkpoints of trainings that a measurement made
-    opening: DisplayHandle | None = None  # below the first cell: read first, although the answer is known last
+    opening: DisplayHandle | None = None  # where `start` is called: read first, although the answer is known last
 
     @property
     def source(self) -> Path:
@@ -569,9 +569,6 @@ def start(
         budget = profiles.named("full")
     dataset = dataset.subset(budget.train_images, budget.validation_images, budget.test_images)
 
-    from IPython import get_ipython
-    from IPython.display import display
-
     from fashion_mnist.figures import style
 
     style.use()
@@ -581,7 +578,10 @@ def start(
     print(f"Profile {profile}, seed {seed}. {what}Figures, networks and results go to {folder}")
     banner = data.SAMPLE_BANNER.split(";")[0] if dataset.kind == "sample" else None
     study = Study(name, budget, seed, dataset, root, out, replays, banner)
-    if get_ipython() and name[0].isdigit():  # `main` and benchmarks ask no question of their own
+    in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    if in_notebook and name[0].isdigit():  # `main` and benchmarks ask no question of their own
+        from IPython.display import display
+
         known = study.shipped.get("summary") if replays else None
         study.opening = display(_markdown(f"> {known or 'The answer stands here once all has run.'}"), display_id=True)
     return study

@@ -153,8 +153,8 @@ def tune(
     cohort = cohort or (trials if grid is not None else factor**2)
     precision = training.best_precision() if precision == "auto" else precision
     settings = {"seed": seed, "precision": precision, "deterministic": deterministic}
-    question = {"rungs": list(steps), "factor": factor, "trials": trials, "cohort": cohort}
-    question["sampler"] = "grid" if space.is_grid else "tpe"
+    sampler = "grid" if space.is_grid else "tpe"
+    question = {"rungs": list(steps), "factor": factor, "sampler": sampler, "trials": trials, "cohort": cohort}
     identity = describe(space) | {"version": VERSION, "data": _fingerprint(*train, *validation)} | question | settings
     name = name or f"{space.name}-{records.digest(json.dumps(identity).encode())[:8]}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):

@@ -52,7 +52,7 @@ def lines(
     for index, (name, (x, y)) in enumerate(curves.items()):
         look = {"color": next(greys), "linestyle": "--"} if name in dashed else next(looks)
         axis.plot(x, y, label=name, marker=style.marker(index) if len(x) <= 16 else None, markersize=5, **look)
-        if intervals:
+        if intervals and name in intervals:
             axis.errorbar(x, y, yerr=_arms(y, intervals[name]), fmt="none", capsize=3, ecolor=look["color"])
     axis.set(xlabel=xlabel, ylabel=ylabel)
     style.percent(*(getattr(axis, f"{letter}axis") for letter in percent))
@@ -313,7 +313,9 @@ def differences(
         face = style.RUN_COLOURS[0] if low > 0 or high < 0 else "white"
         look = {"fmt": "o", "capsize": 3, "markersize": 7, "color": style.RUN_COLOURS[0], "markerfacecolor": face}
         axis.errorbar(100 * mean, row, xerr=arms[:, row : row + 1], **look)
-        axis.annotate(f"{100 * mean:+.2f}", (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9)
+        axis.annotate(
+            style.signed(100 * mean, 2), (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9
+        )
     style.rows(axis, names)
     axis.set_xlabel(xlabel)
     return figure

@@ -42,6 +42,7 @@ def embedding_map(
     axis_names : tuple of str, optional
         Without them no axes are drawn: position and scale of an embedding have no meaning of their own.
     ax : Axes, optional
+        On given axes the legend is left to the caller.
 
     Returns
     -------
@@ -63,8 +64,9 @@ def embedding_map(
         thumbnail.image.set_clim(0, 255)
         frame = {"edgecolor": colours[labels[index]], "linewidth": 1.8, "boxstyle": "square,pad=0.1"}
         axis.add_artist(AnnotationBbox(thumbnail, points[index], pad=0.1, bboxprops=frame))
-    handles = [Line2D([], [], color=c, lw=4, label=n) for c, n in zip(colours, class_names, strict=False)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, columnspacing=1.5)
+    if ax is None:
+        handles = [Line2D([], [], color=c, lw=4, label=n) for c, n in zip(colours, class_names, strict=False)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, columnspacing=1.5)
     present = np.unique(labels)
     names = [class_names[label] for label in present]
     style.write_names(axis, names, strongholds(points, labels, present), on=True, fontsize=11, fontweight="bold")

@@ -142,7 +142,7 @@ def factor_heatmaps(
     pairs: Sequence[tuple[str, str]],
     label: str = "Validation accuracy",
 ) -> Figure:
-    """Mean validation accuracy for each combination of two factors, one panel a pair, one scale for all.
+    """Mean accuracy for each combination of two factors, one panel a pair, one scale for all.
 
     Parameters
     ----------
