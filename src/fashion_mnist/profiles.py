@@ -28,6 +28,7 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "search_trials": (2, 2, 18),
     "ablation_epochs": (1, 1, 12),  # of each training that changes one thing
     "ablation_seeds": (1, 1, 1),
+    "ablation_recipes": (3, 2, None),  # ours and so many less one that differ from it; None takes all
     "original_epochs": (1, 1, 50),  # at most, by the starting projects' recipes, which stop by themselves
     "disturbed_images": (100, 100, 2_000),  # of the test set, for the robustness of a network
     "folds": (2, 2, 5),  # of the cross-validation that looks for wrong labels
