@@ -524,7 +524,9 @@ class Study:
             "readme": records.plain(readme),
         }
         if self.replays:  # the numbers are of that machine and those versions
-            measured = ("machine", "versions")
+            measured = ["machine", "versions"]
+            if self.out != self.root:  # nothing is new but that it is shown here
+                measured += ["created", "seconds", "git"]
             record |= {key: self.shipped[key] for key in measured if key in self.shipped}
         if self.arrays:
             records.write_arrays(self.stage / "results" / "arrays" / f"{self.name}.npz", self.arrays)

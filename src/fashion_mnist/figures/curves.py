@@ -435,7 +435,7 @@ def precision_recall(
     -------
     Figure
         The legend has the average precision of each class; a marker stands where precision equals recall. The axes
-        begin a good tenth below the lowest marker, so that the curves can be told apart.
+        begin a good fifth below the lowest marker, so that the curves can be told apart.
     """
     figure, axis = style.panel(ax, (8, 4.8))
     handles, lowest = {}, 1.0
@@ -446,7 +446,7 @@ def precision_recall(
         (curve,) = axis.plot(recall, precision, markevery=[even], label=f"{average:.3f}  {name}", **look)
         handles[average, name], lowest = curve, min(lowest, recall[even])
     style.percent(axis.xaxis, axis.yaxis, decimals=0)
-    shown = max(0, np.floor(10 * lowest - 1) / 10), 1.005
+    shown = max(0, np.floor(10 * lowest - 2) / 10), 1.005
     axis.set(xlabel=f"Recall, {split} images", ylabel=f"Precision, {split} images", xlim=shown, ylim=shown)
     axis.legend(handles=[handles[key] for key in sorted(handles)], loc="lower left", title="average precision", ncols=2)
     return figure
@@ -529,7 +529,7 @@ def _band(axis, curves, dashes, colour):
 
 def _columns(names):
     """How many names fit beside one another below a figure, four at most."""
-    return min(4, len(names), max(1, 100 // (8 + max(map(len, names), default=0))))
+    return min(4, len(names), max(1, 110 // (6 + max(map(len, names), default=0))))
 
 
 def _epochs(axis, last):
