@@ -273,6 +273,7 @@ try:
     models.resnet50v2(size=32)
 except ConnectionError as error:
     print(error)
+print(models.resnet50v2(weights=None, size=32).count_params())
 """
 
 
@@ -289,6 +290,7 @@ def test_imagenet_weights_without_network_never_become_random_silently(tmp_path)
     )
     assert outcome.returncode == 0, outcome.stderr
     assert "weights='PATH/TO/THAT.h5'" in outcome.stdout and "weights=None" in outcome.stdout
+    assert outcome.stdout.split()[-1] == "23585290"
 
 
 # ----------------------------------------------------------------------------------------------------- save and load

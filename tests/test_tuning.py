@@ -20,7 +20,7 @@ import psutil
 import pytest
 from conftest import garments
 
-from fashion_mnist import files, models, training, tuning  # isort: skip  first, so that TensorFlow starts silently
+from fashion_mnist import data, files, models, training, tuning  # isort: skip  first, so that TensorFlow starts silently
 import keras
 import optuna
 
@@ -583,3 +583,4 @@ def test_nothing_is_important_where_all_trials_are_equally_good():
 
 def test_no_test_image_is_read():
     assert "x_test" not in inspect.getsource(tuning)
+    assert data.Dataset.__dataclass_fields__["x_test"], "what they are called"

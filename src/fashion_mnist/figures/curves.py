@@ -271,9 +271,7 @@ def accuracy_bars(
         at = [list(names).index(name) for name in references]
         axis.scatter(list(references.values()), at, label="reported elsewhere", **look)
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    for row, mean in enumerate(means):
-        axis.annotate(f"{mean:.2%}", (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9)
-    style.rows(axis, names)
+    _rows(axis, names, [f"{mean:.2%}" for mean in means])
     axis.locator_params(axis="x", nbins=6)
     style.percent(axis.xaxis)
     axis.set_xlabel(xlabel)
@@ -313,10 +311,7 @@ def differences(
         face = style.RUN_COLOURS[0] if low > 0 or high < 0 else "white"
         look = {"fmt": "o", "capsize": 3, "markersize": 7, "color": style.RUN_COLOURS[0], "markerfacecolor": face}
         axis.errorbar(100 * mean, row, xerr=arms[:, row : row + 1], **look)
-        axis.annotate(
-            style.signed(100 * mean, 2), (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9
-        )
-    style.rows(axis, names)
+    _rows(axis, names, [style.signed(100 * mean, 2) for mean in means])
     axis.set_xlabel(xlabel)
     return figure
 
@@ -525,6 +520,13 @@ def _band(axis, curves, dashes, colour):
         axis.plot(epochs, curve, dashes, color=colour, marker="." if len(curve) == 1 else None, **look)
     if equal and len(curves) > 1:
         axis.fill_between(epochs, np.min(curves, axis=0), np.max(curves, axis=0), color=colour, alpha=0.2, linewidth=0)
+
+
+def _rows(axis, names, numbers):
+    """Names before the rows of a chart, the first on top, and a number behind each."""
+    for row, number in enumerate(numbers):
+        axis.annotate(number, (1.01, row), xycoords=axis.get_yaxis_transform(), va="center", fontsize=9)
+    style.rows(axis, names)
 
 
 def _columns(names):
