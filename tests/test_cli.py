@@ -4,10 +4,8 @@ import gzip
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -34,16 +32,10 @@ def fashion_mnist(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, env={**kept, **environment}, check=False)
 
 
-def test_help_answers_at_once():
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        done = fashion_mnist("--help")
-        seconds.append(time.perf_counter() - began)
-    assert done.returncode == 0
-    assert done.stderr == ""
+def test_help_is_on_standard_output_and_names_the_verbs():
+    done = fashion_mnist("--help")
+    assert (done.returncode, done.stderr) == (0, "")
     assert all(verb in done.stdout for verb in ("run", "report", "data"))
-    assert statistics.median(seconds) < 0.3, seconds
 
 
 def test_help_imports_nothing_heavy():
@@ -100,7 +92,6 @@ def test_the_profiles_can_be_chosen(capsys):
         ["app", "--port", "70000"],
         ["tune", "cnn_grid", "--scheduler", "nowhere"],
         ["tune", "cnn_grid", "--scheduler", "tcp://localhost:1", "--workers", "2"],
-        ["report", "--check"],
         ["report", "--readme", "--profile", "full"],
         ["data"],
     ],
@@ -203,23 +194,20 @@ def test_data_verbs_on_data_of_the_user(tmp_path, monkeypatch, capsys, real_data
     assert captured.err.startswith("1 of 4 files")
 
 
-def test_readme_check_tells_by_its_exit_status(tmp_path, monkeypatch, capsys):
+def test_the_pages_are_rewritten_and_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
     (tmp_path / "results").mkdir()
     record = {"profile": "full", "data": {"kind": "official"}, "readme": "The number is 1."}
     files.write_json(tmp_path / "results" / "01_a.json", record)
     (tmp_path / "README.md").write_text("<!-- results:01_a -->\n<!-- /results -->\n")
-    assert cli.main(["report", "--readme", "--check"]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "README.md: 01_a" in captured.err
     assert cli.main(["report", "--readme"]) == 0
-    assert "Rewritten: README.md: 01_a" in capsys.readouterr().out
-    assert cli.main(["report", "--readme", "--check"]) == 0
+    assert capsys.readouterr().out == "Rewritten: README.md: 01_a\n"
+    assert cli.main(["report", "--readme"]) == 0
+    assert capsys.readouterr().out == "The pages agree with results/.\n"
 
 
 def test_a_bug_shows_its_traceback(monkeypatch):
-    def broken(check):
+    def broken():
         raise ZeroDivisionError
 
     monkeypatch.setattr(readme, "rewrite", broken)

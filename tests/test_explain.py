@@ -261,12 +261,12 @@ def test_a_class_against_itself_is_refused(cnn, images, method):
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
 @pytest.mark.parametrize("model", ["cnn", "residual"])
-def test_a_batch_gives_what_single_images_give(request, images, method, model):
+def test_a_batch_gives_what_single_images_give(request, images, method, model, monkeypatch):
     model = request.getfixturevalue(model)
     classes = np.array([0, 9, 3, 3, 1, 5])
     single = [method(model, images[i : i + 1], class_index=int(k))[0] for i, k in enumerate(classes)]
-    # 6 images in batches of 4: the last batch is not full
-    together = method(model, images, class_index=classes, batch_size=4)
+    monkeypatch.setattr(explain, "BATCH", 4)  # so that the last batch of the 6 images is not full
+    together = method(model, images, class_index=classes)
     np.testing.assert_allclose(together, single, rtol=1e-4, atol=1e-5)
 
 
@@ -302,10 +302,11 @@ def test_the_inside_of_a_nested_model_is_refused_and_the_outside_explained(image
             explain.grad_cam(model, images, layer)
 
 
-def test_feature_maps_of_any_layer(cnn, images):
+def test_feature_maps_of_any_layer(cnn, images, monkeypatch):
+    monkeypatch.setattr(explain, "BATCH", 4)
     inner = keras.Model(cnn.input, [cnn.get_layer("pool1").output, cnn.get_layer("dense").output])
     for layer, expected in zip(("pool1", "dense"), inner(images.astype("float32")), strict=True):
-        np.testing.assert_allclose(explain.feature_maps(cnn, images, layer, batch_size=4), expected, atol=1e-5)
+        np.testing.assert_allclose(explain.feature_maps(cnn, images, layer), expected, atol=1e-5)
 
 
 def test_a_bfloat16_model_gives_finite_float32_maps(images):
@@ -365,7 +366,7 @@ def test_another_backend_is_refused(cnn, images, monkeypatch):
 # --- compiled once, and nothing left behind
 
 
-def test_a_function_is_traced_once_and_sees_new_weights(images):
+def test_a_function_is_traced_once_and_sees_new_weights(images, monkeypatch):
     inputs = layers.Input((28, 28, 1))
     x = layers.Conv2D(3, 3, name="conv")(CountingTraces()(inputs))
     model = keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
@@ -373,7 +374,8 @@ def test_a_function_is_traced_once_and_sees_new_weights(images):
     before = explain.hires_cam(model, images, signed=True)
     assert CountingTraces.traces == 1
     model.set_weights([weight[..., ::-1] for weight in model.get_weights()])
-    after = explain.hires_cam(model, images, class_index=2, batch_size=4, signed=True)
+    monkeypatch.setattr(explain, "BATCH", 4)
+    after = explain.hires_cam(model, images, class_index=2, signed=True)
     assert CountingTraces.traces == 1
     assert not np.allclose(before, after)
     same = keras.models.clone_model(model)
@@ -508,8 +510,7 @@ def test_the_verdict_by_hand(top, second, bottom, passes):
 
 def test_sanity_follows_from_its_seed(trained):
     first, same, other = (
-        explain.sanity_check(*trained, explain.hires_cam, "first", class_index=2, permutations=2, seed=seed)
-        for seed in (1, 1, 2)
+        explain.sanity_check(*trained, explain.hires_cam, "first", permutations=2, seed=seed) for seed in (1, 1, 2)
     )
     np.testing.assert_allclose(first.correlations, same.correlations)
     assert not np.allclose(first.correlations, other.correlations)

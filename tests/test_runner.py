@@ -145,7 +145,7 @@ def test_nothing_of_a_widget_is_kept():
     view = new_output("display_data", {kernels.WIDGET: {"model_id": "1"}, "text/plain": "IntSlider()"})
     done = new_notebook(cells=[new_code_cell("slider", outputs=[view, new_output("stream", text="new")])])
     done.metadata["widgets"] = {"state": 2}
-    runner.take_outputs(source, done, {})
+    runner.take_outputs(source, done, Path("root"), "place", Path("stage"))
     assert [output.output_type for output in source.cells[0].outputs] == ["stream"]
     assert source.cells[0].outputs[0].text == "new"
     assert set(source.metadata) == {"language_info"}

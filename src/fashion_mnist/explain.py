@@ -19,11 +19,15 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from keras import Model
 from scipy import integrate, ndimage, special, stats
 
+Method = Callable[..., np.ndarray]  # `grad_cam`, or anything with its signature
+Classes = int | np.ndarray | None
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 BLUR_SIGMA = 4.0  # pixels; what is left of a garment is a grey cloud without an outline
 SANITY_LIMIT = 0.5  # mean absolute rank correlation above which a map is called independent of the weights
+BATCH = 128  # images in one pass; bounds the memory
 _NOT_GIVEN = -1  # in the compiled functions: explain the predicted class, or against no class
 
 
@@ -31,13 +35,7 @@ _NOT_GIVEN = -1  # in the compiled functions: explain the predicted class, or ag
 
 
 def grad_cam(
-    model: keras.Model,
-    images: np.ndarray,
-    layer: str | None = None,
-    class_index: int | np.ndarray | None = None,
-    *,
-    against: int | np.ndarray | None = None,
-    batch_size: int = 128,
+    model: Model, images: np.ndarray, layer: str | None = None, class_index: Classes = None, *, against: Classes = None
 ) -> np.ndarray:
     """Class activation maps by gradient weighting (Selvaraju et al., 2017).
 
@@ -58,8 +56,6 @@ def grad_cam(
     against : int or ndarray of shape (n,), optional
         Explain the class's logit less this class's: what speaks for the one rather than the other, even where all
         evidence for the class itself is negative.
-    batch_size : int
-        Images in one pass; bounds the memory.
 
     Returns
     -------
@@ -75,35 +71,28 @@ def grad_cam(
     RuntimeError
         If Keras runs on another backend than TensorFlow.
     """
-    return _positive_share(_weighted_sums(_grad_cam_sum, model, images, layer, class_index, against, batch_size))
+    return _positive_share(_weighted_sums(_grad_cam_sum, model, images, layer, class_index, against))
 
 
 def grad_cam_plus_plus(
-    model: keras.Model,
-    images: np.ndarray,
-    layer: str | None = None,
-    class_index: int | np.ndarray | None = None,
-    *,
-    against: int | np.ndarray | None = None,
-    batch_size: int = 128,
+    model: Model, images: np.ndarray, layer: str | None = None, class_index: Classes = None, *, against: Classes = None
 ) -> np.ndarray:
     """Grad-CAM++ (Chattopadhay et al., 2018): positive gradients, weighted by their share in the class's evidence.
 
     The closed form of the paper for the score ``exp(logit)``, derived for rectified activations: choose a layer whose
     output is not negative. Parameters, result and errors are those of `grad_cam`.
     """
-    maps = _weighted_sums(_grad_cam_plus_plus_sum, model, images, layer, class_index, against, batch_size)
+    maps = _weighted_sums(_grad_cam_plus_plus_sum, model, images, layer, class_index, against)
     return _positive_share(maps)
 
 
 def hires_cam(
-    model: keras.Model,
+    model: Model,
     images: np.ndarray,
     layer: str | None = None,
-    class_index: int | np.ndarray | None = None,
+    class_index: Classes = None,
     *,
-    against: int | np.ndarray | None = None,
-    batch_size: int = 128,
+    against: Classes = None,
     signed: bool = False,
 ) -> np.ndarray:
     """HiResCAM (Draelos & Carin, 2020): activation times gradient, position by position.
@@ -112,45 +101,33 @@ def hires_cam(
     values, so that maps can be compared and subtracted; where all that follows the layer is linear, it sums to the
     logit less the bias and every value is the exact contribution of its position.
     """
-    maps = _weighted_sums(_hires_cam_sum, model, images, layer, class_index, against, batch_size)
+    maps = _weighted_sums(_hires_cam_sum, model, images, layer, class_index, against)
     return maps if signed else _positive_share(maps)
 
 
 def score_cam(
-    model: keras.Model,
-    images: np.ndarray,
-    layer: str | None = None,
-    class_index: int | np.ndarray | None = None,
-    *,
-    against: int | np.ndarray | None = None,
-    batch_size: int = 128,
+    model: Model, images: np.ndarray, layer: str | None = None, class_index: Classes = None, *, against: Classes = None
 ) -> np.ndarray:
     """Score-CAM (Wang et al., 2020): no gradients; a channel counts as much as the logit rises where it lets light in.
 
     Each channel, enlarged to the image and scaled to [0, 1], masks the image; the softmax over channels of the logits
     reached is their weight. That is one forward pass per channel and image, less the channels that are dead in it.
-    Parameters, result and errors are those of `grad_cam`; `batch_size` counts masked images.
+    Parameters, result and errors are those of `grad_cam`.
     """
     images = _checked(model, images)
     name = _spatial(model, layer)
-    classes, others = _targets(model, images, class_index, against, batch_size)
-    classes = _filled(model, images, classes, batch_size)
+    classes, others = _targets(model, images, class_index, against)
+    classes = _filled(model, images, classes)
     maps = []
-    for batch in _slices(len(images), max(1, batch_size // 8)):  # the masks of a batch are held in memory at once
-        features = feature_maps(model, images[batch], name, batch_size=batch_size)
-        weights = _score_cam_weights(model, features, images[batch], classes[batch], others[batch], batch_size)
+    for batch in _slices(len(images), 16):  # the masks of a batch are held in memory at once
+        features = feature_maps(model, images[batch], name)
+        weights = _score_cam_weights(model, features, images[batch], classes[batch], others[batch])
         maps.append(np.einsum("nhwk,nk->nhw", features, weights))
     return _positive_share(np.concatenate(maps))
 
 
 def saliency(
-    model: keras.Model,
-    images: np.ndarray,
-    layer: str | None = None,
-    class_index: int | np.ndarray | None = None,
-    *,
-    against: int | np.ndarray | None = None,
-    batch_size: int = 128,
+    model: Model, images: np.ndarray, layer: str | None = None, class_index: Classes = None, *, against: Classes = None
 ) -> np.ndarray:
     """Magnitude of the logit's gradient by the pixels (Simonyan et al., 2014).
 
@@ -158,12 +135,12 @@ def saliency(
     is as for `grad_cam`.
     """
     images = _checked(model, images)
-    classes, others = _targets(model, images, class_index, against, batch_size)
-    gradients = _batched(_input_gradient, model, None, images, batch_size, classes, others)
+    classes, others = _targets(model, images, class_index, against)
+    gradients = _batched(_input_gradient, model, None, images, classes, others)
     return _positive_share(np.abs(gradients))
 
 
-METHODS: dict[str, Callable[..., np.ndarray]] = {
+METHODS: dict[str, Method] = {
     "Grad-CAM": grad_cam,
     "Grad-CAM++": grad_cam_plus_plus,
     "HiResCAM": hires_cam,
@@ -172,19 +149,17 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def feature_maps(
-    model: keras.Model, images: np.ndarray, layer: str | None = None, *, batch_size: int = 128
-) -> np.ndarray:
+def feature_maps(model: Model, images: np.ndarray, layer: str | None = None) -> np.ndarray:
     """Output of a layer, convolutional or not.
 
     Parameters, layers and errors are those of `grad_cam`; the result is float32 with the layer's shape, such as
     (n, h, w, channels) or (n, units).
     """
     images = _checked(model, images)
-    return _batched(_features, model, _find(model, layer), images, batch_size)
+    return _batched(_features, model, _find(model, layer), images)
 
 
-def convolutions(model: keras.Model) -> list[str]:
+def convolutions(model: Model) -> list[str]:
     """Names of a model's convolutions from input to output; "first" and "last" mean the ends of this list."""
     return [name for name, layer in _layers(model).items() if isinstance(layer, CONVOLUTIONS)]
 
@@ -231,15 +206,7 @@ class Sanity(NamedTuple):
 
 
 def sanity_check(
-    model: keras.Model,
-    images: np.ndarray,
-    method: Callable[..., np.ndarray],
-    layer: str | None = None,
-    class_index: int | np.ndarray | None = None,
-    *,
-    permutations: int = 5,
-    seed: int = 0,
-    batch_size: int = 128,
+    model: Model, images: np.ndarray, method: Method, layer: str | None = None, *, permutations: int = 5, seed: int = 0
 ) -> Sanity:
     """Cascading randomisation (Adebayo et al., 2018): do the maps depend on what the model has learned?
 
@@ -250,7 +217,7 @@ def sanity_check(
 
     Parameters
     ----------
-    model, images, layer, class_index, batch_size
+    model, images, layer
         As for `grad_cam`.
     method : callable
         One of `METHODS`, or anything with their signature.
@@ -273,10 +240,10 @@ def sanity_check(
     images = _checked(model, images)
     if permutations < 2:
         raise ValueError(f"permutations is {permutations}; give at least 2, or there is no interval.")
-    classes = _filled(model, images, _classes(model, class_index, len(images)), batch_size)
+    classes = _batched(_prediction, model, None, images)
 
-    def maps_of(network: keras.Model) -> np.ndarray:
-        return method(network, images, layer=layer, class_index=classes, batch_size=batch_size)
+    def maps_of(network: Model) -> np.ndarray:
+        return method(network, images, layer=layer, class_index=classes)
 
     intact = maps_of(model)
     if np.isnan(rank_correlation(intact, intact)).all():
@@ -323,14 +290,7 @@ class Faithfulness(NamedTuple):
 
 
 def insertion_deletion(
-    model: keras.Model,
-    images: np.ndarray,
-    maps: np.ndarray,
-    class_index: int | np.ndarray | None = None,
-    *,
-    steps: int = 28,
-    seed: int = 0,
-    batch_size: int = 512,
+    model: Model, images: np.ndarray, maps: np.ndarray, class_index: Classes = None, *, steps: int = 28, seed: int = 0
 ) -> Faithfulness:
     """Insertion and deletion (Petsiuk et al., 2018): do the pixels that a map calls important decide the class?
 
@@ -339,7 +299,7 @@ def insertion_deletion(
 
     Parameters
     ----------
-    model, images, class_index, batch_size
+    model, images, class_index
         As for `grad_cam`.
     maps : ndarray, shape (n, h, w)
         Explanation or baseline; enlarged to the images. Only the order of its values counts; pixels of equal value come
@@ -360,7 +320,7 @@ def insertion_deletion(
     images, maps = _checked(model, images), _one_per_image(maps, images)
     if steps < 1:
         raise ValueError(f"steps is {steps}; give at least 1.")
-    classes = _filled(model, images, _classes(model, class_index, len(images)), batch_size)
+    classes = _filled(model, images, _classes(model, class_index, len(images)))
     rank = _importance_rank(maps, seed).reshape(images.shape)
     pixels = images.astype(np.float32)
     blurred = ndimage.gaussian_filter(pixels, sigma=(0, BLUR_SIGMA, BLUR_SIGMA, 0))
@@ -369,7 +329,7 @@ def insertion_deletion(
     for step, count in enumerate(counts):
         for curve, kept in ((insertion, rank < count), (deletion, rank >= count)):
             shown = np.where(kept, pixels, blurred)
-            curve[:, step] = _batched(_probability, model, None, shown, batch_size, classes)
+            curve[:, step] = _batched(_probability, model, None, shown, classes)
     return Faithfulness(counts / counts[-1], insertion, deletion)
 
 
@@ -404,13 +364,7 @@ def garment_share(images: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def stability(
-    model: keras.Model,
-    images: np.ndarray,
-    method: Callable[..., np.ndarray],
-    layer: str | None = None,
-    class_index: int | np.ndarray | None = None,
-    *,
-    batch_size: int = 128,
+    model: Model, images: np.ndarray, method: Method, layer: str | None = None, class_index: Classes = None
 ) -> np.ndarray:
     """Do the maps move along when the image moves by one pixel?
 
@@ -419,7 +373,7 @@ def stability(
 
     Parameters
     ----------
-    model, images, layer, class_index, batch_size
+    model, images, layer, class_index
         As for `grad_cam`.
     method : callable
         One of `METHODS`, or anything with their signature.
@@ -431,10 +385,10 @@ def stability(
         constant.
     """
     images = _checked(model, images)
-    classes = _filled(model, images, _classes(model, class_index, len(images)), batch_size)
+    classes = _filled(model, images, _classes(model, class_index, len(images)))
 
     def maps_of(pixels: np.ndarray) -> np.ndarray:
-        maps = method(model, pixels, layer=layer, class_index=classes, batch_size=batch_size)
+        maps = method(model, pixels, layer=layer, class_index=classes)
         return upsample(maps, images.shape[1:3])
 
     at_rest = maps_of(images)
@@ -520,10 +474,10 @@ def _with_gradients(features, logits, chosen):
     return tf.cast(features, tf.float32), tf.cast(gradients, tf.float32)
 
 
-_compiled: weakref.WeakKeyDictionary[keras.Model, dict] = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary[Model, dict] = weakref.WeakKeyDictionary()
 
 
-def _batched(compute, model, name, images, batch_size, classes=None, others=None):
+def _batched(compute, model, name, images, classes=None, others=None):
     """One of the functions above, at the layer `name` (the image itself if None), compiled once, batch by batch."""
     functions = _compiled.setdefault(model, {})
     if (compute, name) not in functions:
@@ -532,15 +486,15 @@ def _batched(compute, model, name, images, batch_size, classes=None, others=None
     classes, others = (nobody if each is None else each for each in (classes, others))
     results = [
         functions[compute, name](images[batch].astype(np.float32), classes[batch], others[batch]).numpy()
-        for batch in _slices(len(images), batch_size)
+        for batch in _slices(len(images), BATCH)
     ]
     return np.concatenate(results)
 
 
-def _compile(compute: Callable, model: keras.Model, name: str | None):
+def _compile(compute: Callable, model: Model, name: str | None):
     # A model of its own, with the same layers: the function must not keep `model` alive, which is the cache's weak key.
     inner = model.inputs[0] if name is None else model.get_layer(name).output
-    outputs_of = keras.Model(model.inputs, [inner, model.outputs[0]])
+    outputs_of = Model(model.inputs, [inner, model.outputs[0]])
 
     def run(pixels, classes, others):
         features, prediction = outputs_of([pixels], training=False)
@@ -550,10 +504,8 @@ def _compile(compute: Callable, model: keras.Model, name: str | None):
         # One-hot of `_NOT_GIVEN` is zero, which leaves the class's own logit.
         return compute(features, logits, tf.one_hot(classes, count) - tf.one_hot(others, count))
 
-    index = tf.TensorSpec((None,), tf.int32)
-    return tf.function(
-        run, input_signature=[tf.TensorSpec(model.input_shape, tf.float32), index, index], autograph=False
-    )
+    pixels, index = tf.TensorSpec(model.input_shape, tf.float32), tf.TensorSpec((None,), tf.int32)
+    return tf.function(run, input_signature=[pixels, index, index], autograph=False)
 
 
 def _before_softmax(prediction):
@@ -567,24 +519,24 @@ def _before_softmax(prediction):
     return operation.inputs[0] if operation.type == "Softmax" else prediction
 
 
-def _weighted_sums(compute, model, images, layer, class_index, against, batch_size):
+def _weighted_sums(compute, model, images, layer, class_index, against):
     images = _checked(model, images)
-    classes, others = _targets(model, images, class_index, against, batch_size)
-    return _batched(compute, model, _spatial(model, layer), images, batch_size, classes, others)
+    classes, others = _targets(model, images, class_index, against)
+    return _batched(compute, model, _spatial(model, layer), images, classes, others)
 
 
-def _score_cam_weights(model, features, images, classes, others, batch_size) -> np.ndarray:
+def _score_cam_weights(model, features, images, classes, others) -> np.ndarray:
     """Softmax over channels of what the masked images reach, shape (n, channels)."""
     low, high = features.min(axis=(1, 2)), features.max(axis=(1, 2))
     # A channel without contrast masks everything, so all such channels share the score of a black image.
-    black = _batched(_score, model, None, np.zeros_like(images), batch_size, classes, others)
+    black = _batched(_score, model, None, np.zeros_like(images), classes, others)
     scores = np.repeat(black[:, None], features.shape[-1], axis=1)
     image, channel = np.nonzero(high > low)
-    for batch in _slices(len(image), batch_size):
+    for batch in _slices(len(image), BATCH):
         i, k = image[batch], channel[batch]
         masks = (features[i, :, :, k] - low[i, k, None, None]) / (high - low)[i, k, None, None]
         masked = images[i] * upsample(masks, images.shape[1:3])[..., None]
-        scores[i, k] = _batched(_score, model, None, masked, batch_size, classes[i], others[i])
+        scores[i, k] = _batched(_score, model, None, masked, classes[i], others[i])
     return special.softmax(scores, axis=1)
 
 
@@ -611,11 +563,11 @@ def _checked(model, images) -> np.ndarray:
     return images
 
 
-def _targets(model, images, class_index, against, batch_size) -> tuple[np.ndarray, np.ndarray]:
+def _targets(model, images, class_index, against) -> tuple[np.ndarray, np.ndarray]:
     """The classes to explain and those to explain them against, (n,) each."""
     classes, others = (_classes(model, given, len(images)) for given in (class_index, against))
     if against is not None:
-        classes = _filled(model, images, classes, batch_size)
+        classes = _filled(model, images, classes)
         if same := np.count_nonzero(classes == others):
             raise ValueError(
                 f"{same} of {len(images)} images would be explained against their own class; leave them out."
@@ -637,16 +589,16 @@ def _classes(model, given, n) -> np.ndarray:
     return np.broadcast_to(classes, n).astype(np.int32)
 
 
-def _filled(model, images, classes, batch_size) -> np.ndarray:
+def _filled(model, images, classes) -> np.ndarray:
     """`classes` with the predicted ones where none is given."""
     if (classes != _NOT_GIVEN).all():
         return classes
-    return _batched(_prediction, model, None, images, batch_size)
+    return _batched(_prediction, model, None, images)
 
 
 def _layers(model) -> dict[str, keras.layers.Layer]:
     """Layers by name from input to output, without models used as layers, whose inside cannot be reached."""
-    return {each.name: each for each in model.layers if not isinstance(each, keras.layers.InputLayer | keras.Model)}
+    return {each.name: each for each in model.layers if not isinstance(each, keras.layers.InputLayer | Model)}
 
 
 def _find(model, layer) -> str:

@@ -5,7 +5,8 @@ Like `evaluation`, it imports no framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -94,12 +95,7 @@ def corrupt(images: np.ndarray, corruption: str, strength: int, seed: int = 0) -
 
 
 def robustness(
-    predict: Callable[[np.ndarray], np.ndarray],
-    images: np.ndarray,
-    labels: np.ndarray,
-    corruptions: Sequence[str] = tuple(CORRUPTIONS),
-    strengths: Sequence[int] = (1, 2, 3, 4, 5),
-    seed: int = 0,
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray
 ) -> tuple[pd.DataFrame, float]:
     """Accuracy of a classifier on disturbed images.
 
@@ -109,16 +105,11 @@ def robustness(
         Gives probabilities ``(n, k)`` of images ``(n, 28, 28, 1)`` uint8.
     images : ndarray, shape (n, 28, 28, 1), dtype uint8
     labels : ndarray of int, shape (n,)
-    corruptions : sequence of str
-        Of `CORRUPTIONS`.
-    strengths : sequence of int in 1..5
-    seed : int
-        As of `corrupt`.
 
     Returns
     -------
     table : DataFrame
-        One row per corruption and strength: ``corruption``, ``strength``, ``accuracy`` in [0, 1].
+        One row per corruption of `CORRUPTIONS` and strength: ``corruption``, ``strength``, ``accuracy`` in [0, 1].
     mean : float
         Mean corrupted accuracy, every row counting the same.
 
@@ -127,10 +118,9 @@ def robustness(
     ValueError
         As `corrupt` and `evaluation.evaluate`.
     """
-    conditions = [(corruption, strength) for corruption in corruptions for strength in strengths]
-    rows = []
+    rows, conditions = [], list(product(CORRUPTIONS, range(1, 6)))
     for corruption, strength in tqdm(conditions, desc="robustness", disable=None, leave=False):
-        disturbed = corrupt(images, corruption, strength, seed)
+        disturbed = corrupt(images, corruption, strength)
         truth, probabilities = evaluation.checked(labels, predict(disturbed))
         accuracy = float((probabilities.argmax(axis=1) == truth).mean())
         rows.append({"corruption": corruption, "strength": strength, "accuracy": accuracy})

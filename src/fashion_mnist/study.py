@@ -158,14 +158,7 @@ class Study:
         return self._train(name, kind, identity, recipe, weights, images)
 
     def train_seeds(
-        self,
-        architecture: str,
-        recipe: Recipe,
-        *,
-        name: str,
-        first: int | None = None,
-        weights: int = 1,
-        **options: Any,
+        self, architecture: str, recipe: Recipe, *, name: str, first: int | None = None, weights: int = 1, **more: Any
     ) -> list[Network]:
         """`train` with as many seeds as the profile has, from `first` on (the run's own if not given).
 
@@ -174,15 +167,8 @@ class Study:
         """
         first = self.seed if first is None else first
         return [
-            self.train(
-                architecture,
-                recipe,
-                name=f"{name}_seed{first + number}",
-                seed=first + number,
-                weights=number < weights,
-                **options,
-            )
-            for number in range(self.profile.seeds)
+            self.train(architecture, recipe, name=f"{name}_seed{n}", seed=n, weights=n < first + weights, **more)
+            for n in range(first, first + self.profile.seeds)
         ]
 
     def networks(self, names: str = "[!.]*") -> dict[str, Network]:

@@ -200,15 +200,14 @@ def describe(space: Space | str) -> dict[str, Any]:
     return {"space": space.name, "parameters": parameters, "plans": records.digest(repr(meant).encode())}
 
 
-def importances(tuned: Tuned, epochs: int | None = None) -> dict[str, float]:
+def importances(tuned: Tuned) -> dict[str, float]:
     """How much of the variation of validation accuracy each parameter explains, by fANOVA (Hutter et al., 2014).
+
+    Compared are trials after the first rung, which all reach that do not fail.
 
     Parameters
     ----------
     tuned : Tuned
-    epochs : int, optional
-        Compare trials after so many epochs, those that were trained so long; the first rung if not given, which all
-        reached.
 
     Returns
     -------
@@ -220,12 +219,10 @@ def importances(tuned: Tuned, epochs: int | None = None) -> dict[str, float]:
     ValueError
         If fewer than two trials can be compared.
     """
-    epochs = epochs or tuned.rungs[0]
+    epochs = tuned.rungs[0]
     compared = [trial for trial in tuned.trials if trial.epochs >= epochs]
     if len(compared) < 2:
-        raise ValueError(
-            f"{len(compared)} of {len(tuned.trials)} trials were trained for {epochs} epochs, at least two have to be."
-        )
+        raise ValueError(f"{len(compared)} of {len(tuned.trials)} trials reached the first rung; two are needed.")
     if len({trial.accuracy_after(epochs) for trial in compared}) == 1:
         return dict.fromkeys(tuned.space.parameters, 0.0)
     study, ranges = optuna.create_study(direction="maximize"), _distributions(tuned.space)

@@ -322,10 +322,9 @@ def accuracy_against_cost(
     accuracies: Sequence[float],
     intervals: np.ndarray,
     xlabel: str,
-    ylabel: str = "Test accuracy",
     ax: Axes | None = None,
 ) -> Figure:
-    """Accuracy of each network against what it costs, on a logarithmic axis.
+    """Test accuracy of each network against what it costs, on a logarithmic axis.
 
     Parameters
     ----------
@@ -336,8 +335,8 @@ def accuracy_against_cost(
     accuracies : sequence of float, values 0 to 1
     intervals : ndarray, shape (n, 2), values 0 to 1
         Lower and upper end of each interval, drawn as error bars.
-    xlabel, ylabel : str
-        Name the cost with its unit, and the split.
+    xlabel : str
+        The cost with its unit.
     ax : Axes, optional
 
     Returns
@@ -361,7 +360,7 @@ def accuracy_against_cost(
     axis.plot(costs[front], accuracies[front], label="frontier: nothing cheaper here has so high a mean", **look)
     look = {"fmt": "o", "color": style.RUN_COLOURS[0], "ecolor": "#8FB8D4", "capsize": 3, "markersize": 6}
     axis.errorbar(costs, accuracies, yerr=_arms(accuracies, intervals), **look)
-    axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    axis.set(xscale="log", xlabel=xlabel, ylabel="Test accuracy")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter("{x:,.10g}")

@@ -73,12 +73,7 @@ def embedding_map(
     return figure
 
 
-def projection_3d(
-    points: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    views: Sequence[tuple[float, float]] = ((15, -75), (15, -15)),
-) -> Figure:
+def projection_3d(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Points in space from two sides, a colour and a marker a class.
 
     Parameters
@@ -87,8 +82,6 @@ def projection_3d(
         A few thousand at most.
     labels : ndarray of int, shape (n,)
     class_names : sequence of str, at most ten
-    views : sequence of (elevation, azimuth)
-        In degrees, one a panel.
 
     Returns
     -------
@@ -96,13 +89,13 @@ def projection_3d(
     """
     figure = plt.figure(figsize=(8, 4.1))
     figure.set_layout_engine("none")  # the engine would leave a wide margin around a box in space
-    width, size = 1 / len(views), np.clip(20_000 / len(points), 8, 20)
-    for index, view in enumerate(views):
-        axis = figure.add_axes((index * width + 0.01, 0.15, 0.91 * width, 0.93), projection="3d")
+    size = np.clip(20_000 / len(points), 8, 20)
+    for left, azimuth in ((0.01, -75), (0.51, -15)):
+        axis = figure.add_axes((left, 0.15, 0.455, 0.93), projection="3d")
         for label, name in enumerate(class_names):
             look = {"c": style.CLASS_COLOURS[label], "marker": style.CLASS_MARKERS[label], "alpha": 0.85}
             axis.scatter(*np.asarray(points)[labels == label].T, s=size, linewidths=0, label=name, **look)
-        axis.view_init(*view)
+        axis.view_init(15, azimuth)
         axis.set_box_aspect((1, 1, 0.95), zoom=1.05)
         for number, each in enumerate((axis.xaxis, axis.yaxis, axis.zaxis), start=1):
             each.set_major_locator(MaxNLocator(4))

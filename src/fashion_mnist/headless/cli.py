@@ -15,7 +15,6 @@ from pathlib import Path
 from fashion_mnist import __version__
 from fashion_mnist.profiles import PROFILES
 
-SPLITS = ("train", "validation", "test")
 SPACES = ("cnn_grid", "resnet_grid", "cnn_search", "resnet_search")  # the keys of spaces.SPACES, which costs TensorFlow
 
 
@@ -64,20 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    adders = (
-        _add_run,
-        _add_train,
-        _add_report,
-        _add_data,
-        _add_tune,
-        _add_evaluate,
-        _add_compare,
-        _add_export,
-        _add_predict,
-        _add_app,
-        _add_colab,
-    )
-    for add in adders:
+    for add in (_add_study, _add_data, _add_networks):
         add(verbs)
     return parser
 
@@ -94,10 +80,6 @@ def _verb(verbs: argparse._SubParsersAction, name: str, act: Callable[[argparse.
 
 def _add_data_option(verb: argparse.ArgumentParser, what: str = "the data set") -> None:
     verb.add_argument("--data", type=Path, metavar="PATH", help=f"{what}; searched for if not given")
-
-
-def _add_notebooks(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="which ones, such as 01_eda; all if not given")
 
 
 def _add_study_options(verb: argparse.ArgumentParser, profile: str, seed: str) -> None:
@@ -135,13 +117,20 @@ def _check_notebooks(chosen: argparse.Namespace) -> None:
 # ------------------------------------------------------------------------------------------------ run, train, report
 
 
-def _add_run(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "run", _run)
-    _add_notebooks(verb)
-    _add_study_options(verb, "how much of everything", "seed of everything random")
-    again = verb.add_mutually_exclusive_group()
+def _add_study(verbs: argparse._SubParsersAction) -> None:
+    run, train = _verb(verbs, "run", _run), _verb(verbs, "train", _train)
+    report, colab = _verb(verbs, "report", _report), _verb(verbs, "colab", _colab)
+    for verb in (run, train, colab):
+        verb.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="which, such as 01_eda; all if not given")
+    _add_study_options(run, "how much of everything", "seed of everything random")
+    again = run.add_mutually_exclusive_group()
     again.add_argument("--fresh", action="store_true", help="execute also what is done already, and train again")
     again.add_argument("--redraw", action="store_true", help="with --profile full: draw again, train no network")
+    train.add_argument("--missing", action="store_true", required=True, help="those without a card or weights")
+    _add_data_option(train)
+    report.add_argument("--profile", choices=PROFILES, help="whose notebooks; quick if there are any, else full")
+    report.add_argument("--readme", action="store_true", help="rewrite what README.md and docs/ show of results/")
+    colab.add_argument("--to", type=Path, metavar="FOLDER", help="where to; build/colab if not given")
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -157,13 +146,6 @@ def _run(chosen: argparse.Namespace) -> int:
     return runner.run(chosen.notebooks, chosen.profile, chosen.data, chosen.seed, chosen.fresh, chosen.redraw)
 
 
-def _add_train(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "train", _train)
-    _add_notebooks(verb)
-    verb.add_argument("--missing", action="store_true", required=True, help="those without a card or weights")
-    _add_data_option(verb)
-
-
 def _train(chosen: argparse.Namespace) -> int:
     """Train the networks of the full study that are not there yet, most wanted first. Each is kept as it is done, and
     one that was interrupted goes on from its last epoch.
@@ -176,20 +158,11 @@ def _train(chosen: argparse.Namespace) -> int:
     return runner.train_missing(chosen.notebooks, chosen.data)
 
 
-def _add_report(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "report", _report)
-    verb.add_argument("--profile", choices=PROFILES, help="whose notebooks; quick if there are any, else full")
-    verb.add_argument("--readme", action="store_true", help="rewrite what README.md and docs/ show of results/")
-    verb.add_argument("--check", action="store_true", help="with --readme: change nothing, fail if one is stale")
-
-
 def _report(chosen: argparse.Namespace) -> int:
     """Render the executed notebooks to HTML in build/report. With --readme, rewrite README's numbers instead.
 
     Example: fashion-mnist report --profile full
     """
-    if chosen.check and not chosen.readme:
-        chosen.parser.error("--check goes with --readme")
     if chosen.profile and chosen.readme:
         chosen.parser.error("--readme takes its numbers from results/, which are those of full; leave --profile out")
     if not chosen.readme:
@@ -199,11 +172,7 @@ def _report(chosen: argparse.Namespace) -> int:
         return 0
     from fashion_mnist.headless import readme
 
-    differing = readme.rewrite(check=chosen.check)
-    if differing and chosen.check:
-        stale = ", ".join(differing)
-        print(f"Not as in results/: {stale}. `fashion-mnist report --readme` rewrites it.", file=sys.stderr)
-        return 1
+    differing = readme.rewrite()
     print(f"Rewritten: {', '.join(differing)}" if differing else "The pages agree with results/.")
     return 0
 
@@ -296,19 +265,47 @@ def _data_info(chosen: argparse.Namespace) -> int:
 # -------------------------------------------------------------------------------------------------------------- tune
 
 
-def _add_tune(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "tune", _tune)
-    verb.add_argument("space", choices=SPACES, metavar="SPACE", help=f"one of {', '.join(SPACES)}")
-    verb.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (%(default)s)")
-    verb.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to use: tcp://host:8786")
-    verb.add_argument("--storage", metavar="URL", help="Optuna storage; SQLite in build/tuning if not given")
-    verb.add_argument("--trials", type=_count, metavar="N", help="configurations; all of a grid, 36 of a search")
-    verb.add_argument("--epochs", type=_count, metavar="E", help="of a whole training; the profile's if not given")
+def _add_networks(verbs: argparse._SubParsersAction) -> None:
+    tune = _verb(verbs, "tune", _tune)
+    tune.add_argument("space", choices=SPACES, metavar="SPACE", help=f"one of {', '.join(SPACES)}")
+    tune.add_argument("--workers", type=_count, default=1, metavar="N", help="processes on this machine (%(default)s)")
+    tune.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to use: tcp://host:8786")
+    tune.add_argument("--storage", metavar="URL", help="Optuna storage; SQLite in build/tuning if not given")
+    tune.add_argument("--trials", type=_count, metavar="N", help="configurations; all of a grid, 36 of a search")
+    tune.add_argument("--epochs", type=_count, metavar="E", help="of a whole training; the profile's if not given")
     seed = "seed of configurations and trainings; without --deterministic, threads add up in any order, so that close "
-    _add_study_options(verb, "how many images and epochs", f"{seed}calls may end otherwise in another run")
-    verb.add_argument("--deterministic", action="store_true", help="the same numbers in every run here, more slowly")
-    verb.add_argument("--name", help="of the study; made from its settings if not given")
-    verb.add_argument("--resume", action="store_true", help="go on with the study if it was begun")
+    _add_study_options(tune, "how many images and epochs", f"{seed}calls may end otherwise in another run")
+    tune.add_argument("--deterministic", action="store_true", help="the same numbers in every run here, more slowly")
+    tune.add_argument("--name", help="of the study; made from its settings if not given")
+    tune.add_argument("--resume", action="store_true", help="go on with the study if it was begun")
+
+    evaluate, compare = _verb(verbs, "evaluate", _evaluate), _verb(verbs, "compare", _compare)
+    export = _verb(verbs, "export", _export)
+    for verb in (evaluate, export):
+        verb.add_argument("model", metavar="MODEL", help="name or card of a network of ours, or a .keras or .h5 file")
+    compare.add_argument("models", nargs="+", metavar="MODEL", help="two or more, named as for evaluate")
+    scaled = "whether a model of yours wants pixels in 0..255 (raw) or 0..1 (unit); auto tries both on validation data"
+    for verb in (evaluate, compare):
+        _add_data_option(verb)
+        splits = ("train", "validation", "test")
+        verb.add_argument("--split", choices=splits, default="test", help="which images (%(default)s)")
+        verb.add_argument("--scaled", choices=("auto", "raw", "unit"), default="auto", help=scaled)
+        verb.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write report, metrics, predictions, figures there"
+    )
+    export.add_argument("--to", choices=("onnx", "keras"), required=True, help="format")
+    export.add_argument("--out", type=Path, metavar="FILE", help="file to write; build/export/NAME if not given")
+
+    predict, app = _verb(verbs, "predict", _predict), _verb(verbs, "app", _app)
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures, one garment in each")
+    best = "name or card of a network of ours; the best on validation images if not given"
+    for verb in (predict, app):
+        verb.add_argument("--model", metavar="NAME|PATH", help=best)
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    app.add_argument("--host", default="127.0.0.1", help="address to answer at; 0.0.0.0 lets others in (%(default)s)")
+    app.add_argument("--port", type=_whole(1, 2**16 - 1), help="the first free one from 7860 on if not given")
+    _add_data_option(app, "the data set, for examples")
 
 
 def _tune(chosen: argparse.Namespace) -> int:
@@ -327,6 +324,8 @@ def _tune(chosen: argparse.Namespace) -> int:
     dataset, notes = data.load_with_notes(chosen.data)
     dataset = dataset.subset(budget.train_images, budget.validation_images, budget.test_images)
     print(*notes, dataset.describe(), sep="\n", file=sys.stderr)
+
+    import pandas as pd
 
     from fashion_mnist import tuning
 
@@ -348,49 +347,20 @@ def _tune(chosen: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Interrupted. The same command with --resume goes on.") from None
 
-    rows = [["accuracy", "epochs", "seconds", *tuned.space.parameters]]
-    for trial in tuned.top(10):
-        values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.params.values()]
-        rows.append([f"{trial.accuracy:.4f}", str(trial.epochs), f"{trial.seconds:.0f}", *values])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True)))
+    facts = [{"accuracy": t.accuracy, "epochs": t.epochs, "seconds": t.seconds, **t.params} for t in tuned.top(10)]
+    print(pd.DataFrame(facts).to_string(index=False, float_format="{:.4g}".format))
     if dataset.kind == "sample":
         print(data.SAMPLE_BANNER, file=sys.stderr)
     states = [trial.state for trial in tuned.trials]
     for trial in tuned.trials:
         if trial.state == "failed":
             print(f"Trial {trial.number}, {trial.params}, failed: {trial.error}", file=sys.stderr)
-    counts = ", ".join(f"{states.count(state)} {word}" for state, word in _STATES.items())
+    counts = f"{states.count('complete')} trained out, {states.count('pruned')} pruned, {states.count('failed')} failed"
     print(f"Study {tuned.name}: {counts}; {tuned.epochs} epochs in {tuned.seconds:.0f} s", file=sys.stderr)
     return 0
 
 
-_STATES = {"complete": "trained out", "pruned": "pruned", "failed": "failed"}
-
-
 # ----------------------------------------------------------------------------------------- evaluate, compare, export
-
-
-def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "evaluate", _evaluate)
-    verb.add_argument("model", metavar="MODEL", help="name or card of a network of ours, or a .keras or .h5 file")
-    _add_measuring(verb)
-    verb.add_argument("--out", type=Path, metavar="FOLDER", help="write report, metrics, predictions and figures there")
-
-
-def _add_compare(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "compare", _compare)
-    verb.add_argument("models", nargs="+", metavar="MODEL", help="two or more, named as for evaluate")
-    _add_measuring(verb)
-
-
-def _add_measuring(verb: argparse.ArgumentParser) -> None:
-    _add_data_option(verb)
-    verb.add_argument("--split", choices=SPLITS, default="test", help="which images (%(default)s)")
-    scaled = "whether a model of yours wants pixels in 0..255 (raw) or 0..1 (unit); auto tries both on validation data"
-    verb.add_argument("--scaled", choices=("auto", "raw", "unit"), default="auto", help=scaled)
-    verb.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
@@ -419,13 +389,6 @@ def _compare(chosen: argparse.Namespace) -> int:
     return measure.compare(chosen.models, chosen.data, chosen.split, chosen.scaled, chosen.json)
 
 
-def _add_export(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "export", _export)
-    verb.add_argument("model", metavar="MODEL", help="name or card of a network of ours, or a .keras or .h5 file")
-    verb.add_argument("--to", choices=("onnx", "keras"), required=True, help="format")
-    verb.add_argument("--out", type=Path, metavar="FILE", help="file to write; build/export/NAME if not given")
-
-
 def _export(chosen: argparse.Namespace) -> int:
     """Write a network of the study for use elsewhere. ONNX runs without Keras; a .keras file is for the Keras that is
     installed here. Both take uint8 pixels as floats in 0..255 and give logits.
@@ -441,13 +404,6 @@ def _export(chosen: argparse.Namespace) -> int:
 # ------------------------------------------------------------------------------------------------------ predict, app
 
 
-def _add_predict(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "predict", _predict)
-    verb.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures, one garment in each")
-    _add_model_option(verb)
-    verb.add_argument("--json", action="store_true", help="print JSON")
-
-
 def _predict(chosen: argparse.Namespace) -> int:
     """Name the garment in pictures of yours, or say that there is none. Best is one garment on a plain background; a
     picture that cannot be used is named on standard error, and the exit status is then 1.
@@ -457,14 +413,6 @@ def _predict(chosen: argparse.Namespace) -> int:
     from fashion_mnist.headless import expert
 
     return expert.predict(chosen.images, chosen.model, chosen.json)
-
-
-def _add_app(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "app", _app)
-    _add_model_option(verb)
-    verb.add_argument("--host", default="127.0.0.1", help="address to answer at; 0.0.0.0 lets others in (%(default)s)")
-    verb.add_argument("--port", type=_whole(1, 2**16 - 1), help="the first free one from 7860 on if not given")
-    _add_data_option(verb, "the data set, for examples")
 
 
 def _app(chosen: argparse.Namespace) -> int:
@@ -478,18 +426,7 @@ def _app(chosen: argparse.Namespace) -> int:
     return demo.serve(chosen.model, chosen.host, chosen.port, chosen.data)
 
 
-def _add_model_option(verb: argparse.ArgumentParser) -> None:
-    what = "name or card of a network of ours; the best on validation images if not given"
-    verb.add_argument("--model", metavar="NAME|PATH", help=what)
-
-
 # ------------------------------------------------------------------------------------------------------------- colab
-
-
-def _add_colab(verbs: argparse._SubParsersAction) -> None:
-    verb = _verb(verbs, "colab", _colab)
-    _add_notebooks(verb)
-    verb.add_argument("--to", type=Path, metavar="FOLDER", help="where to; build/colab if not given")
 
 
 def _colab(chosen: argparse.Namespace) -> int:
@@ -501,7 +438,7 @@ def _colab(chosen: argparse.Namespace) -> int:
 
     _check_notebooks(chosen)
     for copy in colab.write_colab(chosen.notebooks, chosen.to):
-        print(f"{copy.path}  {copy.size / 1e6:.1f} MB")
+        print(f"{copy.path}  {copy.path.stat().st_size / 1e6:.1f} MB")
         if copy.left_out:
             print(f"{copy.path.name} is full; left out: {', '.join(copy.left_out)}", file=sys.stderr)
     return 0

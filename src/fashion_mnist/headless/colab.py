@@ -31,10 +31,9 @@ SETUP = Path(__file__).parent / "templates" / "colab_setup.py"
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy that was written: where, its size in bytes, which files of the study it carries, which found no place."""
+    """A copy that was written: where, which files of the study it carries, which found no place."""
 
     path: Path
-    size: int
     carried: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -79,10 +78,7 @@ def _write_copy(source: Path, target: Path) -> Copy:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.metadata.pop("execution", None)
-    # What the metadata says of the run that made the outputs holds no longer.
-    for key in ("fashion_mnist", "papermill", "widgets"):
-        notebook.metadata.pop(key, None)
+    notebook.metadata.pop("fashion_mnist", None)  # what it says of the run that made the outputs holds no longer
     first_code = next((i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"), len(notebook.cells))
     notebook.cells[first_code:first_code] = [
         nbformat.v4.new_markdown_cell(_explanation(len(carried), left_out), id="colab-explanation"),
@@ -95,7 +91,7 @@ def _write_copy(source: Path, target: Path) -> Copy:
     ]
     nbformat.validate(notebook)
     path = files.write_text(target / f"{source.stem}.ipynb", nbformat.writes(notebook) + "\n")
-    return Copy(path, path.stat().st_size, tuple(sorted(carried)), tuple(left_out))
+    return Copy(path, tuple(sorted(carried)), tuple(left_out))
 
 
 def _package_files(with_demo: bool) -> dict[str, Path]:

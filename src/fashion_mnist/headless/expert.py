@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import special
+from scipy.spatial.distance import cdist
 
-from fashion_mnist import data, networks, photos, records
+from fashion_mnist import data, explain, explore, networks, photos, records
 
 if TYPE_CHECKING:
     import keras
@@ -80,10 +82,6 @@ class Expert:
 
     def answer(self, image: np.ndarray) -> Answer:
         """What the network says to an image ``(28, 28, 1)``, uint8."""
-        from scipy import special
-
-        from fashion_mnist import explain
-
         logits = explain.feature_maps(self.model, image[None], self.model.layers[-1].name)
         temperature, garment = self.network.card["temperature"], True
         if self.measured:
@@ -103,8 +101,6 @@ class Expert:
         int
             The other class.
         """
-        from fashion_mnist import explain
-
         rival = next(each for each in answer.classes if each != label)
         method = explain.METHODS[self.method]
         return method(self.model, answer.image[None], self.layer, label, against=rival)[0], rival
@@ -123,8 +119,6 @@ def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
     ndarray, shape (n, d), float32
         Of a network without convolutions, its last hidden layer.
     """
-    from fashion_mnist import explain
-
     layer = _last_with_positions(model)
     found = explain.feature_maps(model, images, layer or model.layers[-2].name)
     return found.mean(axis=(1, 2)) if layer else found
@@ -152,9 +146,6 @@ def strangeness(
         Highest probability, highest logit and energy (Liu et al., 2020), each negated; distance to the nearest centre,
         Euclidean and after Mahalanobis (Lee et al., 2018). Higher is stranger.
     """
-    from scipy import special
-    from scipy.spatial.distance import cdist
-
     scores = {
         "probability": -special.softmax(logits / temperature, axis=1).max(axis=1),
         "logit": -logits.max(axis=1),
@@ -239,10 +230,4 @@ def _measured(network: Network) -> tuple[str, float, dict[str, np.ndarray]] | No
 
 def _last_with_positions(model: keras.Model) -> str | None:
     """The last layer whose output is an image, pooling not counted; None for a network without convolutions."""
-    from fashion_mnist import explain
-    from fashion_mnist._backend import keras
-
-    if not explain.convolutions(model):
-        return None
-    passing = keras.layers.MaxPooling2D | keras.layers.Dropout
-    return [each.name for each in model.layers if len(each.output.shape) == 4 and not isinstance(each, passing)][-1]
+    return next(reversed(explore.layers_to_explain(model)), None)

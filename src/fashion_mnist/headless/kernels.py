@@ -220,13 +220,15 @@ def _cell_and_error(cell: Any, error: str) -> str:
     return f"cell {cell.get('id', '?')!r}\n\n{source}\n\n{error}\n"
 
 
-def take_outputs(source: Any, executed: Any, private: Mapping[str, str]) -> None:
+def take_outputs(source: Any, executed: Any, root: Path, place: str, stage: Path) -> None:
     """Give the outputs of the executed notebook to the cells of `source`, and nothing else.
 
     The injected parameters, papermill's metadata and times stay behind, and the paths of this machine are cut short, so
     that two runs differ only where their results do. So does what a page without a kernel cannot show of widgets:
     GitHub refuses a notebook with their state.
     """
+    home = f"{Path.home()}{os.sep}"
+    private = {f"{stage}{os.sep}": "", f"{root}{os.sep}": "", str(root): ".", place: "DATA", home: f"~{os.sep}"}
     source.metadata.pop("widgets", None)
     ran = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     count = 0
@@ -246,12 +248,6 @@ def take_outputs(source: Any, executed: Any, private: Mapping[str, str]) -> None
             for kind, content in output.get("data", {}).items():
                 if kind.startswith("text/") and isinstance(content, str):
                     output.data[kind] = _without(content, private)
-
-
-def private_paths(root: Path, place: str, stage: Path) -> dict[str, str]:
-    """Paths that say something about this machine or run only, and what stands for them in an output."""
-    home = f"{Path.home()}{os.sep}"
-    return {f"{stage}{os.sep}": "", f"{root}{os.sep}": "", str(root): ".", place: "DATA", home: f"~{os.sep}"}
 
 
 def _without(text: str, private: Mapping[str, str]) -> str:

@@ -138,8 +138,7 @@ def evaluate(name: str, place: Path | None, split: str, scaling: str, out: Path 
     classes = evaluation.class_report(labels, probabilities.argmax(axis=1), data.CLASS_NAMES)
     report = f"{name}: {len(labels):,} images of the {split} split\n\n{_report(summary, classes)}"
     report += f"\n\n{BANNER}" if dataset.kind == "sample" else ""
-    rows = classes.reset_index().to_dict("records")
-    facts = records.plain({**_measured(dataset, split), "model": name, **how, **summary, "classes": rows})
+    facts = records.plain({**_measured(dataset, split), "model": name, **how, **summary, "classes": classes})
     print(json.dumps(facts, indent=2) if as_json else report)
     if out is not None:
         files.write_text(out / "classification_report.txt", f"{report}\n")
@@ -264,10 +263,7 @@ def _report(summary: dict[str, float], classes: pd.DataFrame) -> str:
     lines += [f"{f'{each}, mean of the classes':<30}{summary[f'{each}_macro']:8.2%}" for each in classes.columns[:3]]
     lines += [f"{'loss (nats)':<30}{summary['loss']:8.4f}"]
     lines += [f"{'expected calibration error':<30}{summary['calibration_error']:8.2%}"]
-    lines += ["", f"{'class':<12}{'precision':>11}{'recall':>11}{'f1':>11}{'images':>9}"]
-    for name, precision, recall, f1, images in classes.itertuples():
-        lines.append(f"{name:<12}{precision:11.2%}{recall:11.2%}{f1:11.2%}{images:9,}")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", classes.to_string(index_names=False, float_format="{:.2%}".format)])
 
 
 def _table(labels: np.ndarray, probabilities: np.ndarray) -> str:

@@ -19,14 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_mnist import data, files, profiles, records
-from fashion_mnist.headless.kernels import (
-    Kernels,
-    NotebookFailed,
-    end_orphans,
-    environment,
-    private_paths,
-    take_outputs,
-)
+from fashion_mnist.headless.kernels import Kernels, NotebookFailed, end_orphans, environment, take_outputs
 from fashion_mnist.networks import clock, now
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -53,10 +46,7 @@ def notebooks(names: Sequence[str] | None = None, root: Path | None = None) -> l
         If there is no notebook at all, or none of such a name; the message lists those there are.
     """
     folder = Path(root or data.root()) / "notebooks"
-    found = sorted(
-        (path for path in folder.glob("*.ipynb") if not path.name.startswith(".")),
-        key=lambda path: (path.stem == SUMMARIES[-1], not path.stem[0].isdigit(), path.stem),
-    )
+    found = sorted(folder.glob("[!.]*.ipynb"), key=lambda path: (path.stem == SUMMARIES[-1], path.stem))
     if not found:
         raise ValueError(
             f"There are no notebooks in {folder}; run this in a checkout, or set FASHION_MNIST_ROOT to one."
@@ -340,7 +330,7 @@ class _Run:
         try:
             executed = self.kernels.execute(source, partial, self.parameters, surroundings, self.root)
             asked["seconds"] = round(time.monotonic() - began, 1)
-            take_outputs(source, executed, private_paths(self.root, self.place, stage))
+            take_outputs(source, executed, self.root, self.place, stage)
             if copy == path and path.read_bytes() != before:
                 # Somebody saved the notebook while it ran: their edit is worth more than these outputs.
                 copy = self.build / "notebooks" / path.name
@@ -362,7 +352,7 @@ class _Run:
     def _done(self, copy: Path, asked: Mapping[str, Any]) -> bool:
         """Whether a copy is what is asked for, whole, and of what is there now."""
         made = stamp(copy)
-        if not {"run", "files", "depends"} <= made.keys() or not made.items() >= asked.items():
+        if not made.items() >= asked.items() or not {"run", "files", "depends"} <= made.keys():
             return False
         if made.get("redraw") and not self.redraw:
             return False
