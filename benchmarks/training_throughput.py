@@ -20,7 +20,8 @@ Peers
 
 The best peer of a network is the one with the highest median. ``NETWORK_vs_best_peer`` is the median over the rounds of
 our speed by that peer's in the same round, ``_low`` and ``_high`` a 95 % bootstrap interval of it. Writes
-results/bench_training_throughput.json.
+results/bench_training_throughput.json: the headline is of the machine that the record names, the table keeps what was
+measured on other processors before.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ import subprocess
 import sys
 import time
 from statistics import median
+
+from fashion_mnist import records
 
 NETWORKS = {  # arguments, images of an epoch
     "cnn": ({"f1": 32, "f2": 64, "kernel": 3, "dense": 64}, 8_192),
@@ -74,24 +77,36 @@ def main() -> int:
         headline[f"{network}_vs_best_peer_low"], headline[f"{network}_vs_best_peer_high"] = interval(ratios)
         headline[f"{network}_images_per_second"] = round(median(rates["ours"]), 1)
         for peer, values in rates.items():
-            row = {"network": network, "peer": peer, "images_per_second": round(median(values), 1)}
-            table.append({**row, "best_peer": peer == best, "rounds": len(values)})
+            row = {"processor": processor(), "network": network, "peer": peer, "best_peer": peer == best}
+            row |= {"rounds": len(values), "images_per_second": round(median(values), 1)}
+            ends = ("", "_low", "_high") if peer == best else ()
+            table.append(row | {f"ratio{end}": headline[f"{network}_vs_best_peer{end}"] for end in ends})
             print(f"{network:12} {peer:24} {median(values):8,.0f} images/s{' the best peer' if peer == best else ''}")
     print("\n".join(f"{key:32} {value:,.3f}" for key, value in headline.items()))
-    run.save_result(headline, {"throughput": table}, readme=readme(headline, table))
+    others = [row for row in run.shipped.get("tables", {}).get("throughput", ()) if row["processor"] != processor()]
+    table = sorted([*others, *table], key=lambda row: row["processor"])
+    run.save_result(headline, {"throughput": table}, readme=readme(table))
     return 0
 
 
-def readme(headline: dict[str, float], table: list[dict]) -> str:
+def processor() -> str:
+    """The kind of this machine's processor, by what it computes in."""
+    machine = records.machine()
+    formats = [name for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if flag in machine["flags"]]
+    return f"{machine['cpu'].replace('(R)', '').removesuffix(' Processor')} with {[*formats, 'float32 only'][0]}"
+
+
+def readme(table: list[dict]) -> str:
     """Images a second of ours and of the best peer, and the ratio with its interval, in Markdown."""
-    heads = ["Network", "Ours", "Best peer", "Its images a second", "Ours / best peer (95 %)", "Ours is"]
-    rows = [f"| {' | '.join(heads)} |", "|---|---:|---|---:|---:|---|"]
+    heads = ["Processor", "Network", "Ours", "Best peer", "Its images a second", "Ours / best peer (95 %)", "Ours is"]
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---:|---|---:|---:|---|"]
+    ours = {(row["processor"], row["network"]): row["images_per_second"] for row in table if row["peer"] == "ours"}
     for row in (row for row in table if row["best_peer"]):
-        ratio, low, high = (headline[f"{row['network']}_vs_best_peer{end}"] for end in ("", "_low", "_high"))
+        low, high = row["ratio_low"], row["ratio_high"]
         rows.append(
-            f"| `{row['network']}` | {headline[row['network'] + '_images_per_second']:,.0f} | "
+            f"| {row['processor']} | `{row['network']}` | {ours[row['processor'], row['network']]:,.0f} | "
             f"{row['peer'].replace('_', ', ')} | {row['images_per_second']:,.0f} | "
-            f"{ratio:.3f} ({low:.3f} to {high:.3f}) | "
+            f"{row['ratio']:.3f} ({low:.3f} to {high:.3f}) | "
             f"{'faster' if low > 1 else 'slower' if high < 1 else 'no difference shown'} |"
         )
     return "\n".join(rows)

@@ -27,12 +27,13 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "checked_trials": (2, 2, 12),  # trained out to see what pruning lost
     "search_trials": (2, 2, 18),
     "ablation_epochs": (1, 1, 12),  # of each training that changes one thing
-    "ablation_seeds": (1, 1, 1),
+    "ablation_seeds": (1, 1, 3),
     "ablation_recipes": (3, 2, None),  # ours and so many less one that differ from it; None takes all
     "original_epochs": (1, 1, 50),  # at most, by the starting projects' recipes, which stop by themselves
     "disturbed_images": (100, 100, 2_000),  # of the test set, for the robustness of a network
     "folds": (2, 2, 5),  # of the cross-validation that looks for wrong labels
     "explained_images": (20, 30, 1_000),  # how many test images the checks of explanations are averaged over
+    "explained_deeper_images": (10, 10, 1_000),  # by networks that cost ten to twenty times as much
     "checked_images": (50, 200, 2_000),  # that a shipped network answers again, to be held against its predictions
 }
 
