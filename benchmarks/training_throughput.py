@@ -83,7 +83,8 @@ def main() -> int:
             table.append(row | {f"ratio{end}": headline[f"{network}_vs_best_peer{end}"] for end in ends})
             print(f"{network:12} {peer:24} {median(values):8,.0f} images/s{' the best peer' if peer == best else ''}")
     print("\n".join(f"{key:32} {value:,.3f}" for key, value in headline.items()))
-    others = [row for row in run.shipped.get("tables", {}).get("throughput", ()) if row["processor"] != processor()]
+    kept = run.shipped.get("tables", {}).get("throughput", ())
+    others = [row for row in kept if row.get("processor", processor()) != processor()]
     table = sorted([*others, *table], key=lambda row: row["processor"])
     run.save_result(headline, {"throughput": table}, readme=readme(table))
     return 0

@@ -486,6 +486,30 @@ def test_a_call_of_several_steps_gives_the_weights_of_single_steps(monkeypatch):
         np.testing.assert_allclose(ours, single, atol=1e-5)
 
 
+def test_a_paused_training_ends_where_one_that_never_pauses_does(tmp_path):
+    """With what the searches use: normalisation, momentum of orthogonalised steps, a rate that follows the step."""
+    recipe = training.RECIPES["muon_adam"].replace(epochs=3, batch_size=32, augmentation=Augmentation(flip=True))
+
+    def train(name, *stops):
+        for stop in stops:
+            keras.utils.set_random_seed(0)
+            model = models.build("mini_resnet_bn", blocks=1, filters=8)
+
+            def pause(epoch, logs, model=model, stop=stop):
+                model.stop_training = model.stop_training or epoch + 1 == stop
+
+            pauses = [keras.callbacks.LambdaCallback(on_epoch_end=pause)]
+            done = fit(model, recipe, checkpoint=tmp_path / f"{name}.npz", callbacks=pauses)
+        return done, model.get_weights()
+
+    whole, weights = train("whole", 3)
+    paused, resumed = train("paused", 1, 3)
+    assert (whole.resumed_from, paused.resumed_from) == (0, 1)
+    assert paused.history["loss"] == pytest.approx(whole.history["loss"], rel=1e-4)
+    for ours, theirs in zip(weights, resumed, strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16"), (None, "float32")])
 @tensorflow_only
 def test_bfloat16_is_for_gpus_that_multiply_it(monkeypatch, capability, expected):

@@ -119,7 +119,7 @@ def score_cam(
     classes, others = _targets(model, images, class_index, against)
     classes = _filled(model, images, classes)
     maps = []
-    for batch in _slices(len(images), 16):  # the masks of a batch are held in memory at once
+    for batch in _slices(len(images), max(1, BATCH // 8)):  # the masks of a batch are held in memory at once
         features = feature_maps(model, images[batch], name)
         weights = _score_cam_weights(model, features, images[batch], classes[batch], others[batch])
         maps.append(np.einsum("nhwk,nk->nhw", features, weights))

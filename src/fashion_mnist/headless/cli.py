@@ -348,7 +348,8 @@ def _tune(chosen: argparse.Namespace) -> int:
         raise KeyboardInterrupt("Interrupted. The same command with --resume goes on.") from None
 
     facts = [{"accuracy": t.accuracy, "epochs": t.epochs, "seconds": t.seconds, **t.params} for t in tuned.top(10)]
-    print(pd.DataFrame(facts).to_string(index=False, float_format="{:.4g}".format))
+    places = {"accuracy": "{:.4f}".format, "seconds": "{:.0f}".format}
+    print(pd.DataFrame(facts).to_string(index=False, formatters=places, float_format="{:.3g}".format))
     if dataset.kind == "sample":
         print(data.SAMPLE_BANNER, file=sys.stderr)
     states = [trial.state for trial in tuned.trials]

@@ -229,5 +229,5 @@ def _measured(network: Network) -> tuple[str, float, dict[str, np.ndarray]] | No
 
 
 def _last_with_positions(model: keras.Model) -> str | None:
-    """The last layer whose output is an image, pooling not counted; None for a network without convolutions."""
+    """The last convolution, or the ReLU layer behind it; None for a network without convolutions."""
     return next(reversed(explore.layers_to_explain(model)), None)
