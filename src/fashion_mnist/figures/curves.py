@@ -136,8 +136,7 @@ def learning_curves(
         axis.set_ylabel(f"{' and '.join(splits)} {metric}".capitalize())
         _epochs(axis, last)
         if "accuracy" in metric:
-            _logarithmic_in_error(axis)
-            axis.set_ylabel(f"{axis.get_ylabel()}\n(logarithmic in the error)")
+            _logarithmic_in_error(axis, axis.get_ylabel())
     if learning_rate:
         axis.set(ylabel="Learning rate\n(share of peak)", ylim=(-0.03, 1.08))
         style.percent(axis.yaxis, decimals=0)
@@ -194,8 +193,7 @@ def halving_curves(
         text = f"{count} trial{'' if count == 1 else 's'}"
         look = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
         axis.annotate(text, (rung, 1), (0, 3), xycoords=axis.get_xaxis_transform(), **look)
-    _logarithmic_in_error(axis)
-    axis.set_ylabel("Validation accuracy (logarithmic in the error)")
+    _logarithmic_in_error(axis, "Validation accuracy")
     axis.set(xlabel="Epoch", xticks=rungs)
     axis.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
     return figure
@@ -490,8 +488,9 @@ def robustness_curves(
     return figure
 
 
-def _logarithmic_in_error(axis: Axes) -> None:
+def _logarithmic_in_error(axis: Axes, label: str) -> None:
     """Accuracies, as shares of 1, on an axis that gives halving an error the same length everywhere."""
+    axis.set_ylabel(f"{label}\n(logarithmic in the error)")
 
     def forward(accuracy):
         return -np.log(np.clip(1 - accuracy, 1e-5, None))
