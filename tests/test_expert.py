@@ -90,6 +90,15 @@ def test_every_class_has_a_map_against_the_likeliest_other_one(name, sample_data
         assert rival == (said.classes[1] if label == said.classes[0] else said.classes[0])
 
 
+def test_what_notebook_08_found_of_the_map_is_said(best, tmp_path):
+    standing = {row["index"]: row for row in records.read("08_grad_cam", ROOT)["tables"]["standing"]}["HiResCAM"]
+    for column, one in (("Deep CNN", best), ("CNN", expert.Expert(expert.find("cnn_seed0")))):
+        assert one.method == "HiResCAM"
+        assert ("passed" in one.caveat, "failed" in one.caveat) == (standing[column] == "✓", standing[column][0] == "✗")
+    elsewhere = expert.Expert(expert.find(str(stranger(tmp_path))))
+    assert elsewhere.caveat == "Notebook 08 tests what such maps are worth."
+
+
 def test_answers_at_once_are_the_same_as_one_by_one(best, sample_data):
     def asked(image):
         said = best.answer(image)

@@ -266,7 +266,7 @@ def _figures(expert: Expert, answer: Answer, label: int) -> str:
     speaks = "Red speaks for" if heat.any() else "Nothing in the picture speaks for"
     says = f"{speaks} <b>{name}</b> rather than {other}."
     seen = _figure(_picture(answer.image), "What the network sees: 28 × 28 pixels.")
-    about = f"{expert.method}, from none <i></i> to most. Notebook 08 tests what such maps are worth."
+    about = f"{expert.method}, from none <i></i> to most. {expert.caveat}"
     drawn = _figure(_picture(answer.image, heat), says)
     return f'<div class="figures">{seen}{drawn}</div><div class="scale">{about}</div>'
 

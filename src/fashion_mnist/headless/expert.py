@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from fashion_mnist.networks import Network
 
 SHOWN = 3  # classes in an answer
+EXPLAINED = {
+    "cnn": "CNN",
+    "mini_resnet": "Mini ResNet",
+    "deep_cnn": "Deep CNN",
+}  # as notebook 08 calls them
 UNMEASURED = "it takes everything for a garment; benchmarks/not_sure.py has not measured it."
 
 
@@ -77,7 +82,8 @@ class Expert:
     def __init__(self, network: Network) -> None:
         self.network, self.model, self.measured = network, network.model, _measured(network)
         self.layer = _last_with_positions(self.model)
-        self.method = "HiResCAM" if self.layer else "Saliency"  # of notebook 08
+        self.method = "HiResCAM" if self.layer else "Saliency"
+        self.caveat = _caveat(network, self.method)
         self.explain(self.answer(np.zeros((28, 28, 1), np.uint8)), 0)  # compiles both, so that nobody waits for it
 
     def answer(self, image: np.ndarray) -> Answer:
@@ -226,6 +232,18 @@ def _measured(network: Network) -> tuple[str, float, dict[str, np.ndarray]] | No
             home = {name.partition("/")[2]: array for name, array in arrays if name.startswith(f"{network.name}/")}
             return row["score"], row["threshold"], home
     return None
+
+
+def _caveat(network: Network, method: str) -> str:
+    """What notebook 08 found of a method's maps on a network of this architecture, in a sentence."""
+    path = network.folder / "results" / "08_grad_cam.json"
+    rows = records.read_json(path)["tables"]["standing"] if path.is_file() else []
+    said = {row["index"]: row.get(EXPLAINED.get(network.card["architecture"])) for row in rows}.get(method) or ""
+    verdicts = {
+        "✓": f"{method} passed the checks of notebook 08 on such a network.",
+        "✗": f"On such a network {method} failed the checks of notebook 08: a hint at most.",
+    }
+    return verdicts.get(said[:1], "Notebook 08 tests what such maps are worth.")
 
 
 def _last_with_positions(model: keras.Model) -> str | None:
