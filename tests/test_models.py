@@ -373,6 +373,13 @@ def test_card_and_weights_that_make_no_network_are_refused(tmp_path, damage, mes
         models.load(card)
 
 
+def test_a_damaged_card_is_refused(tmp_path):
+    card = kept(tmp_path, trained("mlp"))
+    card.write_text(card.read_text()[:-10])
+    with pytest.raises(records.RecordError, match=r"a\.json is not JSON"):
+        models.load(card)
+
+
 @pytest.mark.parametrize("value", [1e5, float("nan")])
 def test_a_weight_that_float16_cannot_hold_is_refused_and_nothing_is_written(tmp_path, value):
     model = trained("mlp")

@@ -171,6 +171,18 @@ def test_a_finished_study_is_told_again_not_trained_again(study, monkeypatch):
     assert again.seconds == study["tuned"].seconds
 
 
+def test_a_study_read_from_its_record_is_the_study(study):
+    tuned = study["tuned"]
+    rows = json.loads(json.dumps(tuned.rows()))
+    for row in rows:
+        assert {"number", "units", "rate", "state", "error", "epochs", "accuracy"} <= set(row)
+        assert len(row["seconds"]) == len(row["val_accuracy"]) == row["epochs"]
+    read = Tuned.from_rows(SPACE, rows, tuned.rungs, tuned.factor, tuned.seconds)
+    assert read.rows() == tuned.rows()
+    assert [(trial.params, trial.plan) for trial in read.trials] == [(t.params, t.plan) for t in tuned.trials]
+    assert tuning.importances(read) == tuning.importances(tuned)
+
+
 def test_an_existing_study_is_not_touched_by_mistake(study, monkeypatch):
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(study["root"]))
     with pytest.raises(TuningError, match=r"with 6 of 6 trials finished\. Resume it"):
