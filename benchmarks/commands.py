@@ -84,21 +84,16 @@ def make_run(headline: dict[str, float]) -> dict[str, float]:
 def costs(headline: dict[str, float], tables: dict[str, list], full: dict[str, float]) -> str:
     """Markdown table: each notebook and each command, on the real data, on the sample and for the full study."""
     quick, sample = ({row["notebook"]: row["seconds"] for row in tables[table]} for table in ("quick", "sample"))
-    rows = ["| | `quick` | `quick`, sample | `full`, from nothing |", "|---|---:|---:|---:|"]
-    for name in sorted({*quick, *full}):
-        times = (clock(column[name]) if name in column else "" for column in (quick, sample, full))
-        rows.append(f"| {name} | {' | '.join(times)} |")
+    rows = [
+        [name, *(clock(column[name]) if name in column else "" for column in (quick, sample, full))]
+        for name in sorted({*quick, *full})
+    ]
     both = map(clock, make_run(headline).values())
-    tests = [headline[key] for key in ("install_dev_seconds", "tests_seconds") if key in headline]
-    took = [f"| `make test`: its packages and all tests | {clock(sum(tests))} | | |"] if tests else []
-    return "\n".join(
-        [
-            *rows,
-            f"| `make run`: all notebooks, two at a time, and the report | {' | '.join(both)} | |",
-            f"| installation, once before the first command | {clock(headline['install_seconds'])} | | |",
-            *took,
-        ]
-    )
+    rows.append(["`make run`: all notebooks, two at a time, and the report", *both, ""])
+    rows.append(["installation, once before the first command", clock(headline["install_seconds"]), "", ""])
+    if tests := [headline[key] for key in ("install_dev_seconds", "tests_seconds") if key in headline]:
+        rows.append(["`make test`: its packages and all tests", clock(sum(tests)), "", ""])
+    return records.table(["", "`quick`", "`quick`, sample", "`full`, from nothing"], rows)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits, load_sample_images
 from tqdm import tqdm
 
-from fashion_mnist import data, explain, networks, photos, study
+from fashion_mnist import data, explain, networks, photos, records, study
 from fashion_mnist.headless import expert
 
 COUNT = 1000  # of noise and of crops
@@ -131,11 +131,15 @@ def main() -> None:
 
 def table(chosen: pd.DataFrame) -> str:
     """What each network refuses by the score that was chosen for it, the most useful one first, in Markdown."""
-    lines = ["| Network | Score | Noise | Digits | Crops | Test garments |", "|---|---|---:|---:|---:|---:|"]
-    for row in chosen.sort_values("worst_choosing", ascending=False).to_dict("records"):
-        shares = " | ".join(f"{100 * row[kind]:.1f} %" for kind in ("noise", "digits", "crops", "test_garments"))
-        lines.append(f"| `{row['network']}` | {row['score']} | {shares} |")
-    return "\n".join(lines)
+    rows = [
+        [
+            f"`{row['network']}`",
+            row["score"],
+            *(f"{100 * row[kind]:.1f} %" for kind in ("noise", "digits", "crops", "test_garments")),
+        ]
+        for row in chosen.sort_values("worst_choosing", ascending=False).to_dict("records")
+    ]
+    return records.table(["Network", "Score", "Noise", "Digits", "Crops", "Test garments"], rows, left=2)
 
 
 def sentence(best: pd.DataFrame) -> str:

@@ -101,7 +101,7 @@ def summary(rows: list[dict]) -> dict[str, float]:
 
 def readme(headline: dict[str, float]) -> str:
     """Seconds and accuracy of both at both targets, in Markdown."""
-    lines = ["| Target | Ours | airbench94 in PyTorch | Ratio |", "|---|---|---|---:|"]
+    rows = []
     for target in (target for target in CANDIDATES if f"ratio_{target}" in headline):
         cells = [
             "{:.0f} s, {:.2%} (seeds: {}, epochs: {})".format(
@@ -109,8 +109,8 @@ def readme(headline: dict[str, float]) -> str:
             )
             for start in ("", "torch_")
         ]
-        lines.append(f"| {target}.0 % | {' | '.join(cells)} | {headline[f'ratio_{target}']:.2f} |")
-    return "\n".join(lines)
+        rows.append([f"{target}.0 %", *cells, f"{headline[f'ratio_{target}']:.2f}"])
+    return records.table(["Target", "Ours", "airbench94 in PyTorch", "Ratio"], rows, left=3)
 
 
 def choose(smoke: bool) -> None:

@@ -99,18 +99,23 @@ def processor() -> str:
 
 def readme(table: list[dict]) -> str:
     """Images a second of ours and of the best peer, and the ratio with its interval, in Markdown."""
-    heads = ["Processor", "Network", "Ours", "Best peer", "Its images a second", "Ours / best peer (95 %)", "Ours is"]
-    rows = [f"| {' | '.join(heads)} |", "|---|---|---:|---|---:|---:|---|"]
+    heads = ["Processor", "Network", "Best peer", "Ours is", "Ours", "Its images a second", "Ours / best peer (95 %)"]
+    rows = []
     ours = {(row["processor"], row["network"]): row["images_per_second"] for row in table if row["peer"] == "ours"}
     for row in (row for row in table if row["best_peer"]):
         low, high = row["ratio_low"], row["ratio_high"]
         rows.append(
-            f"| {row['processor']} | `{row['network']}` | {ours[row['processor'], row['network']]:,.0f} | "
-            f"{row['peer'].replace('_', ', ')} | {row['images_per_second']:,.0f} | "
-            f"{row['ratio']:.3f} ({low:.3f} to {high:.3f}) | "
-            f"{'faster' if low > 1 else 'slower' if high < 1 else 'no difference shown'} |"
+            [
+                row["processor"],
+                f"`{row['network']}`",
+                row["peer"].replace("_", ", "),
+                "faster" if low > 1 else "slower" if high < 1 else "no difference shown",
+                f"{ours[row['processor'], row['network']]:,.0f}",
+                f"{row['images_per_second']:,.0f}",
+                f"{row['ratio']:.3f} ({low:.3f} to {high:.3f})",
+            ]
         )
-    return "\n".join(rows)
+    return records.table(heads, rows, left=4)
 
 
 def race(network: str, images: int, rounds: int) -> dict[str, list[float]]:

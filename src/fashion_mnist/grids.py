@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from fashion_mnist import evaluation, tuning
+from fashion_mnist import evaluation, records, tuning
 from fashion_mnist.halving import Trial, Tuned
 from fashion_mnist.networks import Network, clock
 from fashion_mnist.study import Study
@@ -204,12 +204,10 @@ def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, 
     """Markdown table of one row, for README; `best` and `found` as in `headline`."""
     accuracies = map(_percent, (best, found))
     factors = " × ".join(f"{headline[f'saving_by_{factor}']:.2f}" for factor in ("pruning", "schedule", "engine"))
-    cells = [grid, f"{headline['configurations']}", *accuracies, clock(headline["study_seconds"])]
-    return (
-        "| Grid | Configurations | Best of the grid | Best of the search | Time of the grid's study "
-        "| Saving (pruning × schedule × engine) |\n|---|---:|---:|---:|---:|---:|\n"
-        f"| {' | '.join(cells)} | {headline['saving']:.1f} × ({factors}) |"
-    )
+    saving = f"{headline['saving']:.1f} × ({factors})"
+    heads = ["Grid", "Configurations", "Best of the grid", "Best of the search", "Time of the grid's study"]
+    cells = [grid, headline["configurations"], *accuracies, clock(headline["study_seconds"]), saving]
+    return records.table([*heads, "Saving (pruning × schedule × engine)"], [cells])
 
 
 def _percent(row: pd.Series) -> str:

@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -246,6 +246,12 @@ def git_commit(root: Path) -> str | None:
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> str:
+    """A table in Markdown, the first `left` columns set to the left, the others, which hold numbers, to the right."""
+    rule = ["---" if column < left else "---:" for column in range(len(heads))]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (heads, rule, *rows))
 
 
 def headline_number(key: str, value: object) -> float | int:
