@@ -48,17 +48,7 @@ def main() -> int:
         tables["quick"] = notebook_seconds(clone)
         headline["report_seconds"] = seconds(program, "report")
         if options.tests:
-            headline["install_dev_seconds"] = seconds(sys.executable, "install_requirements.py", "--venv", "--dev")
-            parallel = (
-                "--numprocesses",
-                "logical",
-                "--maxprocesses",
-                "4",
-                "--dist",
-                "loadfile",
-                "--no-loadscope-reorder",
-            )  # as `make test`
-            headline["tests_seconds"] = seconds(str(binaries / "python"), "-m", "pytest", "-q", *parallel)
+            headline["tests_seconds"] = seconds("make", "test")
     known = records.read_all(run.root).items()
     full = {name: record["seconds"] for name, record in known if not name.startswith("bench_")}
     took = {name: clock(value) for name, value in headline.items()}
@@ -91,8 +81,8 @@ def costs(headline: dict[str, float], tables: dict[str, list], full: dict[str, f
     both = map(clock, make_run(headline).values())
     rows.append(["`make run`: all notebooks, two at a time, and the report", *both, ""])
     rows.append(["installation, once before the first command", clock(headline["install_seconds"]), "", ""])
-    if tests := [headline[key] for key in ("install_dev_seconds", "tests_seconds") if key in headline]:
-        rows.append(["`make test`: its packages and all tests", clock(sum(tests)), "", ""])
+    if "tests_seconds" in headline:
+        rows.append(["`make test`: its packages, style and all tests", clock(headline["tests_seconds"]), "", ""])
     return records.table(["", "`quick`", "`quick`, sample", "`full`, from nothing"], rows)
 
 

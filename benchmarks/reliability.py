@@ -11,7 +11,6 @@ Needs POSIX signals. The counts are in results/bench_reliability.json; the comma
 
     python benchmarks/reliability.py           # a quarter of an hour on two cores
     python benchmarks/reliability.py --smoke   # a few of each, written below build/smoke/
-    python benchmarks/reliability.py --bombs   # time the bombs anew, on an idle machine, and keep the counts
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ NOTEBOOKS = ("01_eda", "02_baselines")  # one measures and draws, the other trai
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="try a few of each, below build/smoke/")
-    parser.add_argument("--bombs", action="store_true", help="time the bombs anew and keep the counts of the record")
     parser.add_argument("--data", help="the data set; searched if not given")
     arguments = parser.parse_args()
     if os.name != "posix":
@@ -55,12 +53,6 @@ def main() -> int:
     small = {"train": (run.data.x_train[:600], run.data.y_train[:600]), "test": (run.data.x_test, run.data.y_test)}
     small["test"] = tuple(values[:200] for values in small["test"])
     tiny = {split: tuple(values[:12] for values in pair) for split, pair in small.items()}
-    if arguments.bombs:
-        with tempfile.TemporaryDirectory() as scratch:
-            exploded = damage.bombs(Path(scratch), tiny)
-        headline = {**run.shipped["headline"], **worst(exploded)}
-        run.save_result(headline, {**run.shipped["tables"], "bombs": exploded}, readme=sentence(headline))
-        return 0
     notebooks = runner.notebooks(NOTEBOOKS, run.root)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch).resolve()
@@ -81,7 +73,7 @@ def main() -> int:
         **{name: len(tried.rows) for name, tried in killed.items()},
         "kills_tuning_after_complete_trials": sum(row["complete"] > 0 for row in killed["kills_tuning"].rows),
         "losses": len(losses),
-        **worst(exploded),
+        **{f"bomb_{key}": max(row[key] for row in exploded) for key in ("seconds", "peak_mb")},
     }
     width = max(map(len, headline))
     for name, value in headline.items():
@@ -91,11 +83,6 @@ def main() -> int:
     tables = {"mutations": changed, "bombs": exploded, **{name: tried.rows for name, tried in killed.items()}}
     run.save_result(headline, {**tables, "losses": [*wrong, *losses]}, readme=sentence(headline))
     return int(bool(wrong or losses))
-
-
-def worst(exploded: list[dict[str, float]]) -> dict[str, float]:
-    """The longest time and the most memory until a bomb was refused."""
-    return {f"bomb_{key}": max(row[key] for row in exploded) for key in ("seconds", "peak_mb")}
 
 
 def sentence(headline: Mapping[str, float]) -> str:

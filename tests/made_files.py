@@ -1,9 +1,12 @@
-"""Data files in every format, made from arrays."""
+"""Data files in every format, made from arrays, and the refusal of those that would cost much."""
 
 import gzip
+import time
+import tracemalloc
 import zipfile
 
 import numpy as np
+import pytest
 
 from fashion_mnist import formats
 
@@ -49,3 +52,17 @@ def assert_same(one, other):
         np.testing.assert_array_equal(x, other_x, err_msg=name)
         np.testing.assert_array_equal(y, other_y, err_msg=name)
     assert one.fingerprint == other.fingerprint
+
+
+def refused_cheaply(read, path, message, most=200_000_000):
+    """Refused within a second and so many bytes; the sentence."""
+    tracemalloc.start()
+    began = time.process_time()  # not of the clock: the machine may be busy with something else
+    try:
+        with pytest.raises((formats.DataError, ValueError), match=message) as error:
+            read(path)
+        assert time.process_time() - began < 1
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+    return str(error.value)

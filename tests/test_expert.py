@@ -2,11 +2,11 @@
 
 import json
 import shutil
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import not_sure
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,9 +14,6 @@ from scipy import special
 
 from fashion_mnist import data, files, networks, photos, records
 from fashion_mnist.headless import cli, expert
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import not_sure
 
 ROOT = Path(__file__).parents[1]
 

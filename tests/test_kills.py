@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hostile import kills
 from made_files import write_idx
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from hostile import kills  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,

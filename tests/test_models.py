@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,7 +165,6 @@ def test_efficientnet_lite0_answers_as_in_pytorch():
     """The weights that come with the project, on photographs: the features of the published network, in PyTorch."""
     pytest.importorskip("torch")
     pytest.importorskip("efficientnet_lite_pytorch", reason="needs the two packages of tools/convert_efficientnet.py")
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
     import convert_efficientnet as tool
 
     theirs = tool.pytorch()

@@ -16,19 +16,18 @@ import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 import zipfile
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import psutil
 import pytest
 from conftest import garments
+from hostile import damage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
-from made_files import write_idx
+from made_files import refused_cheaply, write_idx
 from nbformat.v4 import new_code_cell, new_notebook
 
 from fashion_mnist import models, tuning  # isort: skip  # first, so that TensorFlow starts silently
@@ -39,9 +38,6 @@ from fashion_mnist import evaluation, files, networks, records
 from fashion_mnist.headless import cli, runner
 from fashion_mnist.spaces import Plan, Space
 from fashion_mnist.training import Recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from hostile import damage
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 often = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -59,19 +55,6 @@ def refused(read, path):
         return None
     finally:
         assert time.process_time() - began < 2
-
-
-def refused_cheaply(read, path, message):
-    """Refused within a second and 200 MB."""
-    tracemalloc.start()
-    began = time.process_time()
-    try:
-        with pytest.raises(ValueError, match=message):
-            read(path)
-        assert time.process_time() - began < 1
-        assert tracemalloc.get_traced_memory()[1] < 200_000_000
-    finally:
-        tracemalloc.stop()
 
 
 # --- records and cards -----------------------------------------------------------------------------------------------

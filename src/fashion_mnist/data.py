@@ -26,7 +26,6 @@ import shutil
 import threading
 import time
 import warnings
-import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -641,14 +640,10 @@ def write_zip(target: str | Path, contents: dict[str, bytes], manifest: dict) ->
     The same content gives the same bytes. Raises `DataError` if `target` cannot be written.
     """
     manifest = manifest | {"files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
+    members = {"manifest.json": json.dumps(manifest, indent=2).encode()} | contents
     target = _resolved(target)
     try:
-        with files.replacing(target) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
-            for name, content in ({"manifest.json": json.dumps(manifest, indent=2).encode()} | contents).items():
-                entry = zipfile.ZipInfo(f"Data/{name}")  # dated 1980-01-01
-                entry.create_system, entry.external_attr = 3, 0o644 << 16  # not the system it was made on
-                compression = zipfile.ZIP_STORED if name.endswith(".gz") else zipfile.ZIP_DEFLATED
-                archive.writestr(entry, content, compression, compresslevel=9)
+        files.write_bytes(target, files.zipped({f"Data/{name}": content for name, content in members.items()}))
     except OSError as error:
         raise _not_writable(target, error) from error
     return target

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -71,6 +73,18 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, content: object) -> Path:
     """Write JSON, whole or not at all; ValueError for NaN and infinity, which JSON does not know."""
     return write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def zipped(contents: Mapping[str, bytes]) -> bytes:
+    """A zip archive, the same byte for byte for the same contents, whenever and wherever it is made."""
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in contents.items():
+                member = zipfile.ZipInfo(name)  # dated 1980-01-01
+                member.create_system, member.external_attr = 3, 0o644 << 16  # as on Unix
+                method = zipfile.ZIP_STORED if name.endswith(".gz") else zipfile.ZIP_DEFLATED
+                archive.writestr(member, content, method, compresslevel=9)
+        return buffer.getvalue()
 
 
 @contextlib.contextmanager

@@ -202,7 +202,7 @@ def halving_curves(
 def per_class_bars(
     values: Mapping[str, np.ndarray], class_names: Sequence[str], xlabel: str, ax: Axes | None = None
 ) -> Figure:
-    """A number for each class and network as dots, one row a class, the highest on top.
+    """A number for each class and network as dots, one row a class, the first network's highest on top.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def per_class_bars(
     Figure
     """
     table, rows = np.stack(list(values.values())), range(len(class_names))
-    falling = np.argsort(-table.mean(axis=0), kind="stable")
+    falling = np.argsort(-table[0], kind="stable")
     table, class_names = table[:, falling], [class_names[index] for index in falling]
     figure, axis = style.panel(ax, (8, 4.6))
     axis.hlines(rows, table.min(axis=0), table.max(axis=0), color="#BBBBBB", linewidth=2, zorder=1)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import importlib.metadata
-import io
 import re
 import textwrap
-import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +81,7 @@ def _write_copy(source: Path, target: Path) -> Copy:
     notebook.cells[first_code:first_code] = [
         nbformat.v4.new_markdown_cell(_explanation(len(carried), left_out), id="colab-explanation"),
         nbformat.v4.new_code_cell(
-            _setup_source(_archive(contents), needed([code, *texts])),
+            _setup_source(files.zipped(dict(sorted(contents.items()))), needed([code, *texts])),
             id="colab-set-up",
             # Both hide the long source: Colab's form view, and Jupyter's.
             metadata={"cellView": "form", "jupyter": {"source_hidden": True}},
@@ -149,18 +147,6 @@ def needed(sources: Iterable[str]) -> dict[str, str]:
     return {
         module: requirements[name] for module in sorted(names) for name in sorted(names[module] & requirements.keys())
     }
-
-
-def _archive(contents: Mapping[str, bytes]) -> bytes:
-    """A zip archive that is the same, byte for byte, for the same contents."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in sorted(contents.items()):
-            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            member.create_system = 3  # as on Unix, wherever it is made
-            member.external_attr = 0o644 << 16
-            archive.writestr(member, content, zipfile.ZIP_DEFLATED, compresslevel=9)
-    return buffer.getvalue()
 
 
 def _setup_source(archive: bytes, requirements: Mapping[str, str]) -> str:

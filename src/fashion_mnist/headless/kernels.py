@@ -7,15 +7,10 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from fashion_mnist.networks import clock
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -39,13 +34,11 @@ def end_orphans(folder: Path) -> None:
 
 
 class Kernels:
-    """The kernels of one command: how far each is, and how to end them all."""
+    """The kernels of one command, and how to end them all."""
 
     def __init__(self) -> None:
         self._managers: list[Any] = []
-        self._at: dict[str, str] = {}
-        self._stopped = self._shown = False
-        self._began = time.monotonic()
+        self._stopped = False
 
     def execute(
         self,
@@ -70,7 +63,7 @@ class Kernels:
         root : Path
             The folder that it starts in.
         prints : file, optional
-            Takes what the cells print as it comes, instead of the progress line.
+            Takes what the cells print as it comes, instead of a progress bar.
 
         Returns
         -------
@@ -100,8 +93,6 @@ class Kernels:
             current = cell_index
             if self._stopped:
                 raise NotebookFailed("interrupted\n")
-            if prints is None:  # papermill adds a cell with the parameters
-                self._at[partial.stem] = f"cell {cell_index + 1} of {len(source.cells) + 1}"
 
         try:
             executed = papermill.execute_notebook(
@@ -110,7 +101,8 @@ class Kernels:
                 parameters=parameters,
                 kernel_name="python3",
                 language="python",
-                progress_bar=False,
+                # Only on a terminal, and gone when the notebook is done.
+                progress_bar={"desc": partial.stem, "disable": None, "leave": False} if prints is None else False,
                 stdout_file=prints,
                 stderr_file=prints,
                 # papermill's `cwd` would change the folder of this process, in which another notebook may run.
@@ -129,22 +121,11 @@ class Kernels:
             raise NotebookFailed(_cell_and_error(failed, reason)) from None
         except RuntimeError as error:  # jupyter_client's, before the first cell
             raise NotebookFailed(f"the kernel did not start: {error}\n") from None
-        finally:
-            self._at.pop(partial.stem, None)
         for cell in executed.cells:
             if cell.cell_type == "code" and cell.source.strip() and cell.metadata.papermill["exception"] is not False:
                 reason = "The notebook ended in this cell; those after it did not run."
                 raise NotebookFailed(_cell_and_error(cell, reason))
         return executed
-
-    def show(self, clear: bool = False) -> None:
-        """Bring the line on the terminal up to date, or remove it; nothing where standard error is no terminal."""
-        at = "  ".join(f"{name} {where}" for name, where in self._at.copy().items())
-        line = f"{at}  {clock(time.monotonic() - self._began)}" if at and not clear else ""
-        if sys.stderr.isatty() and (line or self._shown):
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{line:<{width}.{width}}" + "\r" * (not line), end="", file=sys.stderr, flush=True)
-        self._shown = bool(line)
 
     def stop(self) -> None:
         """End all kernels now, with what they started; one that starts later ends before its first cell."""

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from fashion_mnist import data, files, profiles, records
 from fashion_mnist.headless.kernels import Kernels, NotebookFailed, end_orphans, environment, take_outputs
 from fashion_mnist.networks import clock, now
@@ -269,14 +271,14 @@ def _together(paths: Iterable[Path], work: Callable[[Path], str], kernels: Kerne
     try:
         while waiting:
             ended, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)  # Windows hears Ctrl-C between waits
-            kernels.show(clear=bool(ended))
             for future in [future for future in waiting if future in ended]:
                 name = waiting.pop(future)
-                try:
-                    print(future.result(), flush=True)
-                except NotebookFailed as failure:
-                    good = False
-                    print(f"{name} failed: {failure}", file=sys.stderr, flush=True)
+                with tqdm.external_write_mode():  # between the bars of those that are under way
+                    try:
+                        print(future.result(), flush=True)
+                    except NotebookFailed as failure:
+                        good = False
+                        print(f"{name} failed: {failure}", file=sys.stderr, flush=True)
     except BaseException as error:
         running = " and ".join(name for future, name in waiting.items() if future.running())
         kernels.stop()
@@ -288,7 +290,6 @@ def _together(paths: Iterable[Path], work: Callable[[Path], str], kernels: Kerne
         raise
     finally:
         executor.shutdown(cancel_futures=True)
-        kernels.show(clear=True)
     return good
 
 
