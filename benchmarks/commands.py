@@ -78,6 +78,7 @@ def costs(headline: dict[str, float], tables: dict[str, list], full: dict[str, f
         [name, *(clock(column[name]) if name in column else "" for column in (quick, sample, full))]
         for name in sorted({*quick, *full})
     ]
+    rows.append(["all notebooks, one after the other", "", "", clock(sum(full.values()))])
     both = map(clock, make_run(headline).values())
     rows.append(["`make run`: all notebooks, two at a time, and the report", *both, ""])
     rows.append(["installation, once before the first command", clock(headline["install_seconds"]), "", ""])

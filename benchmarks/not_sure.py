@@ -144,13 +144,13 @@ def table(chosen: pd.DataFrame) -> str:
 
 def sentence(best: pd.DataFrame) -> str:
     """What was found for the network that the demo uses."""
-    row, naive, kinds = best.iloc[0], best.loc["probability"], ["noise", "digits", "crops"]
-    refused = ", ".join(f"{row[kind]:.1%} of the {kind}" for kind in kinds)
-    kind = naive[kinds].astype(float).idxmin()
+    row, naive = best.iloc[0], best.loc["probability"]
+    kinds = {"noise": "of the noise", "digits": "of the digits", "crops": "of the crops of two photographs"}
+    kinds["test_garments"] = "of the test garments"
+    refused = study.listed(f"{row[kind]:.1%} {name}" for kind, name in kinds.items())
     return (
-        f"By the {row.name} of its features, `{row['network']}`, which the demo uses, refuses {refused} and "
-        f"{row['test_garments']:.1%} of the test garments. By its probability alone it would refuse {naive[kind]:.1%} "
-        f"of the {kind} and {naive['test_garments']:.1%} of the test garments."
+        f"By the {row.name} of its features, `{row['network']}`, which the demo uses, refuses {refused}. By its "
+        f"probability alone it would refuse {study.listed(f'{naive[kind]:.1%}' for kind in kinds)}."
     )
 
 

@@ -141,5 +141,5 @@ def test_a_reader_sees_scores_in_per_cent(tmp_path, tuned):
 def test_readme_shows_a_table_of_one_row(tuned):
     row = pd.Series({"mean": 0.81234, "std": 0.00126, "seeds": 3})
     table = grids.readme("MLP", row, row, grids.headline(tuned, tuned, row, row, COST)).splitlines()
-    assert table[2] == "| MLP | 4 | 81.23 ± 0.13 % | 81.23 ± 0.13 % | 30.0 s | 6.0 × (2.00 × 1.50 × 2.00) |"
+    assert table[2] == "| MLP | 4 | 81.23 ± 0.13 % | 81.23 ± 0.13 % | 30.0 s | 6.0-fold = 2.00 × 1.50 × 2.00 |"
     assert [line.count("|") for line in table] == [7, 7, 7]

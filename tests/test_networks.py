@@ -127,7 +127,8 @@ def test_a_network_is_set_aside_with_all_that_belongs_to_it(tmp_path, left):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.97, "1 min 00 s"), (725.9, "12 min 06 s")]
+    ("seconds", "shown"),
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.97, "1 min 00 s"), (725.9, "12 min 06 s"), (13_637, "3 h 47 min")],
 )
 def test_durations_are_for_people(seconds, shown):
     assert networks.clock(seconds) == shown

@@ -93,13 +93,13 @@ def test_robustness_is_the_accuracy_on_each_corruption(garments):
     def bright(images):
         return one_hot((images.mean(axis=(1, 2, 3)) > 60).astype(int), 2)
 
-    table, mean = robustness.robustness(bright, garments, labels)
+    table, right = robustness.robustness(bright, garments, labels)
     assert table["corruption"].tolist() == [name for name in robustness.CORRUPTIONS for _ in range(5)]
     assert table["strength"].tolist() == 7 * [1, 2, 3, 4, 5]
     disturbed = robustness.corrupt(garments, "erasing", 5)
     (row,) = table.query("corruption == 'erasing' and strength == 5").to_dict("records")
     assert row["accuracy"] == (bright(disturbed).argmax(axis=1) == labels).mean()
-    assert mean == pytest.approx(table["accuracy"].mean())
+    assert right.shape == (60,) and right.mean() == pytest.approx(table["accuracy"].mean())
     everything, _ = robustness.robustness(lambda images: one_hot(labels, 2), garments, labels)
     assert len(everything) == 35 and (everything["accuracy"] == 1).all()
     with pytest.raises(ValueError, match="softmax"):

@@ -107,7 +107,8 @@ def look(
     layer : str
         See `layers_to_explain`.
     method : str
-        A key of `explain.METHODS`. It explains each of the two likeliest classes against the other.
+        A key of `explain.METHODS`. It explains the answer to the disturbed image against the one to the image as it is,
+        or against the second likeliest class where that is the same, and the reverse.
     noise, shift, erasing : int in 0..5
         Strengths; 0 is none.
 
@@ -131,13 +132,16 @@ def look(
     images = np.concatenate([as_it_is, disturbed])
     probabilities = training.predict(network.model, images)
     doubt = np.argsort(-probabilities[1])[:2]
+    if (before := probabilities[0].argmax()) != doubt[0]:
+        doubt[1] = before
     pair = np.repeat(disturbed, 2, axis=0)
     maps = explain.METHODS[method](network.model, pair, layer, doubt, against=doubt[::-1])
     first, second = (CLASS_NAMES[each] for each in doubt)
     titles = [f"for {first}\nrather than {second}", f"for {second}\nrather than {first}"]
     truth = int(run.data.y_test[image])
     drawn = dict(zip(titles, maps, strict=True))
-    figure = figures.maps.answer(images, truth, probabilities, drawn, CLASS_NAMES, f"{method} at {_spoken(layer)}")
+    how = f"{method} at {_spoken(layer)}{', disturbed image' if made else ''}"
+    figure = figures.maps.answer(images, truth, probabilities, drawn, CLASS_NAMES, how)
     said = [CLASS_NAMES[values.argmax()] for values in probabilities]
     words = f"{run.banner + '. ' if run.banner else ''}Test image {image} is labelled {CLASS_NAMES[truth]}. "
     words += f"{network.card['kind']} says {said[0]} ({probabilities[0].max():.0%})"

@@ -185,7 +185,7 @@ def answer(
     verdict: str,
     given_up: int = 0,
 ) -> str:
-    """What both studies found, in three sentences; `kind` in the plural, `best`, `found` and the dict as in `headline`.
+    """What both studies found, in two sentences; `kind` in the plural, `best`, `found` and the dict as in `headline`.
 
     `verdict` compares the two; `given_up` counts the searches that were made before this one and ended nowhere.
     """
@@ -193,10 +193,10 @@ def answer(
     ours, its = map(_percent, (best, found))
     return (
         f"The best of {len(grid.trials)} {kind} is **{grid.best.name}**: {ours} of the validation images (fresh seeds: "
-        f"{best['seeds']:.0f}). Halving finds it in {clock(grid.seconds)}; the starting project's procedure would take "
-        f"about {headline['saving']:.0f} times as long, by an estimate. A search of {clock(search.seconds)} in another "
-        f"space{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} "
-        f"times the parameters and {time:.1f} times the training time: {verdict}."
+        f"{best['seeds']:.0f}), found by halving in {clock(grid.seconds)}, where the starting project's procedure would"
+        f" take about {headline['saving']:.0f} times as long. A search of {clock(search.seconds)} in another space"
+        f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} times "
+        f"the parameters and {time:.1f} times the training time: {verdict}."
     )
 
 
@@ -204,7 +204,7 @@ def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, 
     """Markdown table of one row, for README; `best` and `found` as in `headline`."""
     accuracies = map(_percent, (best, found))
     factors = " × ".join(f"{headline[f'saving_by_{factor}']:.2f}" for factor in ("pruning", "schedule", "engine"))
-    saving = f"{headline['saving']:.1f} × ({factors})"
+    saving = f"{headline['saving']:.1f}-fold = {factors}"
     heads = ["Grid", "Configurations", "Best of the grid", "Best of the search", "Time of the grid's study"]
     cells = [grid, headline["configurations"], *accuracies, clock(headline["study_seconds"]), saving]
     return records.table([*heads, "Saving (pruning × schedule × engine)"], [cells])

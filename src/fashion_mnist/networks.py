@@ -194,8 +194,10 @@ def set_aside(folder: Path, name: str, target: Path) -> None:
 
 
 def clock(seconds: float) -> str:
-    """A duration for people: "4.2 s", "12 min 05 s"."""
+    """A duration for people: "4.2 s", "12 min 05 s", "3 h 47 min"."""
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 120:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if round(seconds, 1) >= 60 else f"{seconds:.1f} s"
 
 

@@ -33,7 +33,7 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "disturbed_images": (100, 100, 2_000),  # of the test set, for the robustness of a network
     "folds": (2, 2, 5),  # of the cross-validation that looks for wrong labels
     "explained_images": (20, 30, 1_000),  # how many test images the checks of explanations are averaged over
-    "explained_deeper_images": (10, 10, 500),  # by networks that cost ten to twenty times as much
+    "explained_deeper_images": (10, 10, 500),  # by networks that cost twenty to thirty times as much
     "checked_images": (50, 200, 2_000),  # that a shipped network answers again, to be held against its predictions
 }
 

@@ -96,7 +96,7 @@ def corrupt(images: np.ndarray, corruption: str, strength: int, seed: int = 0) -
 
 def robustness(
     predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray
-) -> tuple[pd.DataFrame, float]:
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Accuracy of a classifier on disturbed images.
 
     Parameters
@@ -110,22 +110,21 @@ def robustness(
     -------
     table : DataFrame
         One row per corruption of `CORRUPTIONS` and strength: ``corruption``, ``strength``, ``accuracy`` in [0, 1].
-    mean : float
-        Mean corrupted accuracy, every row counting the same.
+    right : ndarray, shape (n,), float in [0, 1]
+        Of each image, the share of the rows in which it is named correctly: networks can be compared image by image.
 
     Raises
     ------
     ValueError
         As `corrupt` and `evaluation.evaluate`.
     """
-    rows, conditions = [], list(product(CORRUPTIONS, range(1, 6)))
+    rows, rights, conditions = [], [], list(product(CORRUPTIONS, range(1, 6)))
     for corruption, strength in tqdm(conditions, desc="robustness", disable=None, leave=False):
         disturbed = corrupt(images, corruption, strength)
         truth, probabilities = evaluation.checked(labels, predict(disturbed))
-        accuracy = float((probabilities.argmax(axis=1) == truth).mean())
-        rows.append({"corruption": corruption, "strength": strength, "accuracy": accuracy})
-    table = pd.DataFrame(rows)
-    return table, float(table["accuracy"].mean())
+        rights.append(probabilities.argmax(axis=1) == truth)
+        rows.append({"corruption": corruption, "strength": strength, "accuracy": rights[-1].mean()})
+    return pd.DataFrame(rows), np.mean(rights, axis=0)
 
 
 def suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

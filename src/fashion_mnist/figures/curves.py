@@ -355,7 +355,7 @@ def accuracy_against_cost(
     best = np.maximum.accumulate(accuracies[order])
     front = order[np.append(True, best[1:] > best[:-1])]
     look = {"drawstyle": "steps-post", "color": style.RUN_COLOURS[1], "linewidth": 1.4, "zorder": 1}
-    axis.plot(costs[front], accuracies[front], label="frontier: nothing cheaper here has so high a mean", **look)
+    axis.plot(costs[front], accuracies[front], label="frontier: nothing cheaper here is as high", **look)
     look = {"fmt": "o", "color": style.RUN_COLOURS[0], "ecolor": "#8FB8D4", "capsize": 3, "markersize": 6}
     axis.errorbar(costs, accuracies, yerr=_arms(accuracies, intervals), **look)
     axis.set(xscale="log", xlabel=xlabel, ylabel="Test accuracy")
