@@ -55,13 +55,13 @@ def assert_same(one, other):
 
 
 def refused_cheaply(read, path, message, most=200_000_000):
-    """Refused within a second and so many bytes; the sentence."""
+    """Refused within two seconds, of which 160 MB take one on a slow processor, and so many bytes; the sentence."""
     tracemalloc.start()
     began = time.process_time()  # not of the clock: the machine may be busy with something else
     try:
         with pytest.raises((formats.DataError, ValueError), match=message) as error:
             read(path)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < 2
         assert tracemalloc.get_traced_memory()[1] < most
     finally:
         tracemalloc.stop()
