@@ -25,7 +25,7 @@ import keras
 import optuna
 
 from fashion_mnist.halving import Trial, Tuned, replay_halving
-from fashion_mnist.spaces import SPACES, Float, Int, Plan, Space
+from fashion_mnist.spaces import SPACES, Float, Plan, Space
 from fashion_mnist.training import Recipe
 from fashion_mnist.tuning import TuningError
 
@@ -209,7 +209,7 @@ def test_a_study_is_run_by_one_process_at_a_time(study, monkeypatch):
 
 def test_equal_seeds_give_equal_searches_and_other_seeds_others(tmp_path):
     """Three trials in cohorts of two: the third follows from the results of the first two."""
-    space = mlp_space(units=Int(2, 32), rate=Float(1e-4, 1e-1, log=True))
+    space = mlp_space(units=(2, 8, 32), rate=Float(1e-4, 1e-1, log=True))
     first, again = (tune(space, trials=3, cohort=2, name=name) for name in ("first", "again"))
     assert len({tuple(trial.params.values()) for trial in first.trials}) == 3
     assert known(again.trials) == known(first.trials)
@@ -219,7 +219,7 @@ def test_equal_seeds_give_equal_searches_and_other_seeds_others(tmp_path):
 
 
 def test_a_cohort_that_was_half_chosen_is_chosen_on_as_it_would_have_been(tmp_path):
-    space = mlp_space(units=Int(2, 32), rate=Float(1e-4, 1e-1, log=True))
+    space = mlp_space(units=(2, 8, 32), rate=Float(1e-4, 1e-1, log=True))
     chosen = {}
     for name, parts in (("whole", [4]), ("parts", [1, 3, 4])):
         record = tuning._Record(f"sqlite:///{(tmp_path / name).as_posix()}", name, space, 1, tmp_path)

@@ -39,7 +39,7 @@ import distributed
 import keras
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
@@ -292,11 +292,10 @@ def _fingerprint(*arrays: np.ndarray) -> str:
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    kinds, found = {spaces.Float: FloatDistribution, spaces.Int: IntDistribution}, {}
-    for name, values in space.parameters.items():
-        kind = kinds.get(type(values))
-        found[name] = kind(**vars(values)) if kind else CategoricalDistribution(values)
-    return found
+    return {
+        name: FloatDistribution(**vars(values)) if isinstance(values, spaces.Float) else CategoricalDistribution(values)
+        for name, values in space.parameters.items()
+    }
 
 
 class _Record:
