@@ -564,12 +564,14 @@ def test_the_parameter_that_decides_is_the_important_one():
     space = mlp_space(units=(1, 2, 3), rate=(0.1, 0.2, 0.3))
     accuracy = {1: 0.2, 2: 0.5, 3: 0.9}
     trials = [
-        trial(number, values, [accuracy[values["units"]] + values["rate"] / 1000])
+        trial(number, values, [accuracy[values["units"]] + values["rate"]])
         for number, values in enumerate(space.configurations())
     ]
     found = tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0))
     assert list(found) == ["units", "rate"]
-    assert found["units"] > 0.95
+    assert found["units"] == pytest.approx(
+        0.7400 / (0.7400 + 0.0600), abs=1e-3
+    )  # 3 × 0.2467 and 3 × 0.02, nothing else
     assert sum(found.values()) == pytest.approx(1)
     with pytest.raises(ValueError, match="0 of 9 trials reached the first rung; two are needed"):
         tuning.importances(Tuned("t", space, (5,), 3, trials, 1.0))

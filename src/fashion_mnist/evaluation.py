@@ -438,8 +438,9 @@ def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataF
     Returns
     -------
     DataFrame
-        One row per number of images answered: their share ``coverage``, ``accuracy`` on those images and ``threshold``, the lowest confidence among
-        them. Images of equal confidence are in no order; each then counts as their mean.
+        One row per number of images answered: their share ``coverage``, ``accuracy`` on those images and
+        ``threshold``, the lowest confidence among them. Images of equal confidence are in no order; each then counts as
+        their mean.
 
     Raises
     ------
