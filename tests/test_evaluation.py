@@ -457,9 +457,6 @@ def test_accuracy_coverage_by_hand():
     assert curve["coverage"].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
     assert curve["accuracy"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4, 4 / 5])
     assert curve["threshold"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.6])
-    table = evaluation.accuracy_coverage(labels, np.stack([sure, 1 - sure], axis=1), coverages=(1, 0.6, 0.5))
-    assert table["coverage"].tolist() == pytest.approx([1, 0.6, 0.6])
-    assert table["accuracy"].tolist() == pytest.approx([4 / 5, 2 / 3, 2 / 3])
 
 
 def test_equal_confidence_is_no_order():
@@ -480,12 +477,6 @@ def test_coverage_of_perfect_constant_and_knowing_classifiers(noisy):
     assert curve(one_hot(np.full(500, 3))).to_numpy() == pytest.approx((labels == 3).mean())
     assert curve(probabilities).iloc[-1] == pytest.approx(evaluation.evaluate(labels, probabilities)["accuracy"])
     assert curve(probabilities).iloc[249] > curve(probabilities).iloc[-1]
-
-
-@pytest.mark.parametrize("coverage", [0, -0.5, 1.01, np.nan])
-def test_impossible_coverages_are_refused(coverage):
-    with pytest.raises(ValueError, match="are not all in"):
-        evaluation.accuracy_coverage(LABELS, PROBABILITIES, [0.5, coverage])
 
 
 # -------------------------------------------------------------------------------------------------------- any outputs

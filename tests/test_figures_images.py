@@ -75,12 +75,6 @@ def test_a_figure_can_be_drawn_on_given_axes(images):
     assert left.images and not right.images
 
 
-def test_disturbances_name_their_strengths(images):
-    (axis,) = drawn(pictures.disturbances({"noise": images[:4], "blur": images[4:8]})).axes
-    assert names_of(axis.get_xticklabels()) == ["as it is", "strength 1", "strength 2", "strength 3"]
-    assert np.array_equal(axis.images[0].get_array()[30:58, 30:58], images[5, ..., 0])
-
-
 def test_predictions_grid_says_what_was_predicted_and_what_is_true(images):
     true, predicted = np.array([0, 6, 4]), np.array([0, 4, 4])
     chances = np.full((3, 10), 0.02)

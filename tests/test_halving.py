@@ -8,7 +8,7 @@ import pytest
 from fashion_mnist import halving  # isort: skip  first, so that TensorFlow starts silently
 
 from fashion_mnist.halving import Trial, Tuned
-from fashion_mnist.spaces import Float, Int, Plan, Space
+from fashion_mnist.spaces import Float, Plan, Space
 from fashion_mnist.training import Recipe
 
 # ---------------------------------------------------------------------------------------------------------- schedule
@@ -125,7 +125,7 @@ def test_halving_replayed_on_whole_trainings():
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_a_study_read_from_its_record_is_the_study(keep):
     """Through JSON, with every kind of parameter and state; seconds are rounded once."""
-    kinds = space(keep, units=((4, 8), (16,)), mode=("a", "b"), flag=(True, False), rate=Float(0, 1), depth=Int(1, 9))
+    kinds = space(keep, units=((4, 8), (16,)), mode=("a", "b"), flag=(True, False), rate=Float(0, 1))
     random = np.random.default_rng(0)
 
     def params(units):

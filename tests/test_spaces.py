@@ -4,7 +4,7 @@ import pytest
 
 from fashion_mnist import models, spaces  # isort: skip  first, so that TensorFlow starts silently
 
-from fashion_mnist.spaces import SPACES, Float, Int, Plan, Space
+from fashion_mnist.spaces import SPACES, Float, Plan, Space
 from fashion_mnist.training import RECIPES, Recipe
 
 
@@ -55,7 +55,7 @@ def test_probes_move_one_parameter_at_a_time():
     ]
 
 
-@pytest.mark.parametrize("values", [(), (1, 1), [1, 2], Float(1, 1), Int(3, 2), Float(0, 1, log=True)], ids=repr)
+@pytest.mark.parametrize("values", [(), (1, 1), [1, 2], Float(1, 1), Float(3, 2), Float(0, 1, log=True)], ids=repr)
 def test_a_parameter_without_sense_is_refused(values):
     with pytest.raises(ValueError, match="Parameter 'units' of space 'mine'"):
         space(units=values)
@@ -68,9 +68,9 @@ def test_a_parameter_named_like_a_column_of_trials_is_refused():
 
 def test_a_range_is_no_grid():
     assert space(units=(1, 2)).is_grid
-    assert not space(units=Int(1, 9)).is_grid
+    assert not space(units=Float(1, 9)).is_grid
     with pytest.raises(ValueError, match="no grid: units have a range"):
-        space(units=Int(1, 9)).configurations()
+        space(units=Float(1, 9)).configurations()
 
 
 def test_a_space_is_found_by_name_or_given():

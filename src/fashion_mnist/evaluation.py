@@ -427,26 +427,25 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return special.softmax(_log(_checked_probabilities(probabilities)) / temperature, axis=1)
 
 
-def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray, coverages: Sequence[float] = ()) -> pd.DataFrame:
+def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Accuracy on the images that a classifier is surest of, for different shares of all images.
 
     Parameters
     ----------
     labels : ndarray of int, shape (n,)
     probabilities : ndarray, shape (n, k)
-    coverages : sequence of float in (0, 1], optional
-        Shares of the images to answer, rounded up to whole images; every possible share if not given.
 
     Returns
     -------
     DataFrame
-        One row per share: ``coverage``, ``accuracy`` on those images and ``threshold``, the lowest confidence among
-        them. Images of equal confidence are in no order; each then counts as their mean.
+        One row per number of images answered: their share ``coverage``, ``accuracy`` on those images and
+        ``threshold``, the lowest confidence among them. Images of equal confidence are in no order; each then counts as
+        their mean.
 
     Raises
     ------
     ValueError
-        As `evaluate`; or if a coverage is not in (0, 1].
+        As `evaluate`.
     """
     labels, probabilities = checked(labels, probabilities)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
@@ -455,14 +454,7 @@ def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray, coverages: 
     order = np.argsort(-confidence, kind="stable")
     answered = np.arange(1, len(labels) + 1)
     curve = {"coverage": answered / len(labels), "accuracy": np.cumsum(expected[order]) / answered}
-    table = pd.DataFrame(curve | {"threshold": confidence[order]})
-    if not len(coverages):
-        return table
-    coverages = np.asarray(coverages, float)
-    if not ((coverages > 0) & (coverages <= 1)).all():
-        raise ValueError(f"coverages {coverages.tolist()} are not all in (0, 1].")
-    rows = np.ceil(coverages * len(labels) - 1e-9).astype(int) - 1  # 0.7 * 10 is a little more than 7
-    return table.iloc[rows].reset_index(drop=True)
+    return pd.DataFrame(curve | {"threshold": confidence[order]})
 
 
 # ------------------------------------------------------------------------------------------------ Anybody's Keras model

@@ -194,7 +194,8 @@ def answer(
     return (
         f"The best of {len(grid.trials)} {kind} is **{grid.best.name}**: {ours} of the validation images (fresh seeds: "
         f"{best['seeds']:.0f}), found by halving in {clock(grid.seconds)}, where the starting project's procedure would"
-        f" take about {headline['saving']:.0f} times as long. A search of {clock(search.seconds)} in another space"
+        f" take about {headline['saving']:.0f} times as long by an estimate (pruning alone "
+        f"{headline['saving_by_pruning']:.1f}). A search of {clock(search.seconds)} in another space"
         f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} times "
         f"the parameters and {time:.1f} times the training time: {verdict}."
     )

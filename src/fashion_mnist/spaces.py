@@ -25,15 +25,6 @@ class Float:
 
 
 @dataclass(frozen=True)
-class Int:
-    """Any whole number from `low` to `high`, both included; on a logarithmic scale if `log`."""
-
-    low: int
-    high: int
-    log: bool = False
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a configuration means: an architecture of `models`, its builder's arguments, and how it is trained."""
 
@@ -49,28 +40,28 @@ class Space:
     Attributes
     ----------
     name : str
-    parameters : dict of str to tuple, Float or Int
+    parameters : dict of str to tuple or Float
         The choices (numbers, strings, booleans) or the range of each parameter.
     plan : callable
         Takes one value of each parameter, a dict, and gives the `Plan`. The plan's epochs are replaced by the study's.
     """
 
     name: str
-    parameters: dict[str, tuple | Float | Int]
+    parameters: dict[str, tuple | Float]
     plan: Callable[[dict[str, Any]], Plan]
 
     def __post_init__(self) -> None:
         if taken := COLUMNS & set(self.parameters):
             raise ValueError(f"Space {self.name!r}: rename {', '.join(sorted(taken))}; trials have columns called so.")
         for name, values in self.parameters.items():
-            if isinstance(values, Float | Int):
+            if isinstance(values, Float):
                 sound = values.low < values.high and (values.low > 0 or not values.log)
             else:
                 sound = isinstance(values, tuple) and len(values) == len(set(values)) > 0
             if not sound:
                 raise ValueError(
                     f"Parameter {name!r} of space {self.name!r} is {values!r}; give a tuple of different choices, or a "
-                    "Float or Int with low < high (and low > 0 if log)."
+                    "Float with low < high (and low > 0 if log)."
                 )
 
     @property

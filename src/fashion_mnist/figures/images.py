@@ -120,23 +120,6 @@ def sample_grid(
     return image_rows({name: some for name, some in rows.items() if len(some)}, ax=ax)
 
 
-def disturbances(images_by_name: Mapping[str, np.ndarray], ax: Axes | None = None) -> Figure:
-    """Disturbed images: rows disturbances, columns strengths.
-
-    Parameters
-    ----------
-    images_by_name : mapping of disturbance to ndarray, shape (1 + strengths, 28, 28, 1), values 0 to 255
-        The image as it is, then at each strength from 1 on.
-    ax : Axes, optional
-
-    Returns
-    -------
-    Figure
-    """
-    most = max(map(len, images_by_name.values()))
-    return image_rows(images_by_name, ["as it is", *(f"strength {k}" for k in range(1, most))], ax=ax)
-
-
 def predictions_grid(
     images: np.ndarray,
     true: np.ndarray,
