@@ -129,7 +129,7 @@ def test_a_study_read_from_its_record_is_the_study(keep):
     random = np.random.default_rng(0)
 
     def params(units):
-        return {"units": units, "mode": "b", "flag": False, "rate": 0.1 + 0.2, "depth": 3}
+        return {"units": units, "mode": "b", "flag": False, "rate": 0.1 + 0.2}
 
     def history(epochs):
         keys = ("loss", "val_loss", "val_accuracy", "seconds")
