@@ -216,7 +216,7 @@ def test_accuracy_against_cost_draws_points_intervals_and_the_frontier():
     ).axes
     frontier = axis.lines[0]
     assert frontier.get_xdata().tolist() == [1e5, 1e6]  # the third costs more and is no better
-    assert legend_of(axis) == ["frontier: nothing cheaper here has so high a mean"]
+    assert legend_of(axis) == ["frontier: nothing cheaper here is as high"]
     (bars,) = axis.containers
     assert bars.lines[0].get_ydata() == pytest.approx(accuracies)
     ends = np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
