@@ -55,13 +55,16 @@ def assert_same(one, other):
 
 
 def refused_cheaply(read, path, message, most=200_000_000):
-    """Refused within two seconds, of which 160 MB take one on a slow processor, and so many bytes; the sentence."""
+    """Refused within a second and so many bytes; the sentence."""
     tracemalloc.start()
-    began = time.process_time()  # not of the clock: the machine may be busy with something else
+    took = []
     try:
-        with pytest.raises((formats.DataError, ValueError), match=message) as error:
-            read(path)
-        assert time.process_time() - began < 2
+        for _ in range(2):  # the first may wait for pages of memory, which is the system's affair
+            began = time.process_time()  # not of the clock: the machine may be busy with something else
+            with pytest.raises((formats.DataError, ValueError), match=message) as error:
+                read(path)
+            took.append(time.process_time() - began)
+        assert min(took) < 1
         assert tracemalloc.get_traced_memory()[1] < most
     finally:
         tracemalloc.stop()

@@ -154,7 +154,8 @@ def verdict(place: Path, meaning: Pairs | None) -> str:
     try:
         found = data.load(place)
     except data.DataError as error:
-        return "refused" if "\n" not in str(error) else f"refused in several lines: {error}"
+        short = "\n" not in str(error) and len(str(error)) < 1500
+        return "refused" if short else f"refused at length: {error}"
     except Exception as error:
         return f"ended in {type(error).__name__}: {error}"
     x, y = np.concatenate([found.x_train, found.x_val]), np.concatenate([found.y_train, found.y_val])
