@@ -71,7 +71,7 @@ def seconds_per_epoch(images, count: int) -> dict[str, float | str]:
     from fashion_mnist import models, training, tuning
 
     plan = tuning.Plan("mini_resnet", {"blocks": 3, "filters": 64}, training.RECIPES["starting_resnet"])
-    rates = tuning.plain_keras_rates(plan, images.x_train, images.y_train, count=count)
+    training_rate, evaluation_rate = tuning.plain_keras_rates(plan, images.x_train, images.y_train, count=count)
     held_out = count * HELD_OUT // TRAIN
     done = training.fit(
         models.build(plan.architecture, **plan.arguments),
@@ -80,7 +80,7 @@ def seconds_per_epoch(images, count: int) -> dict[str, float | str]:
         plan.recipe.replace(epochs=2),
     )
     ours = done.history["seconds"][1] * TRAIN / count  # the first epoch traces the step
-    theirs = TRAIN / rates.training + HELD_OUT / rates.evaluation
+    theirs = TRAIN / training_rate + HELD_OUT / evaluation_rate
     return {"keras": theirs, "fit": ours, "precision": done.precision}
 
 

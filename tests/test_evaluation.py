@@ -459,6 +459,14 @@ def test_accuracy_coverage_by_hand():
     assert curve["threshold"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.6])
 
 
+def test_by_margin_an_answer_with_a_close_rival_comes_last():
+    probabilities = np.array([[0.55, 0.45, 0.0], [0.5, 0.25, 0.25]])
+    by_margin = evaluation.accuracy_coverage([1, 0], probabilities, margin=True)
+    by_probability = evaluation.accuracy_coverage([1, 0], probabilities)
+    assert by_margin["accuracy"].tolist() == [1, 0.5] and by_probability["accuracy"].tolist() == [0, 0.5]
+    assert by_margin["threshold"].tolist() == pytest.approx([np.log(2), np.log(0.55 / 0.45)])
+
+
 def test_equal_confidence_is_no_order():
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.7, 0.3]] * 4)

@@ -94,8 +94,10 @@ def test_projection_3d_draws_every_class_from_two_sides(rng, labels):
 def test_feature_maps_give_every_channel_its_own_scale_beside_the_image(images, rng):
     channels = rng.uniform(0, 3, (7, 5, 10)) * np.arange(1, 11)
     channels[..., 9] = -1
-    left, right = drawn(maps.feature_maps(channels, images[0], columns=4, title="conv2d")).axes
-    assert np.array_equal(left.images[0].get_array(), images[0, ..., 0])
+    layers = {"conv2d": channels, "conv2d_1": np.ones((3, 3, 2))}
+    left, right, below, last = drawn(maps.feature_maps(layers, images[0])).axes
+    assert np.array_equal(left.images[0].get_array(), images[0, ..., 0]) and not below.images
+    assert last.get_title(loc="left") == "conv2d_1" and texts(last) == ["0", "1"]
     canvas = right.images[0].get_array()
     assert np.sum(canvas == 1) == 9, "each channel that says anything reaches the darkest colour once"
     assert right.images[0].get_clim() == (0, 1) and right.get_title(loc="left") == "conv2d"
@@ -167,6 +169,6 @@ def test_an_answer_shows_both_images_the_maps_and_all_probabilities(images, rng)
 def test_figures_of_the_package_raise_no_warnings(recwarn, images, labels, rng):
     drawn(maps.projection_3d(rng.normal(size=(40, 3)), labels, NAMES))
     drawn(maps.embedding_map(rng.normal(size=(40, 2)), labels, NAMES, images, [1]))
-    drawn(maps.feature_maps(np.zeros((7, 7, 4)), images[0]))
+    drawn(maps.feature_maps({"conv2d": np.zeros((7, 7, 4))}, images[0]))
     plt.close("all")
     assert [str(warning.message) for warning in recwarn] == []

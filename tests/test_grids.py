@@ -123,9 +123,9 @@ def test_the_answer_compares_sizes_and_counts_what_was_given_up(tuned):
     headline = grids.headline(tuned, tuned, best, found, COST)
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other")
     assert told == (
-        "The best of 4 networks is **0.0-(8,)**: 81.23 ± 0.13 % of the validation images (fresh seeds: 3), found by "
-        "halving in 30.0 s, where the starting project's procedure would take about 6 times as long by an estimate "
-        "(pruning alone 2.0). A search of 30.0 s in another space finds a network with 90.00 %, 0.7 times the "
+        "Of 4 networks halving ends with **0.0-(8,)** after 30.0 s; trained with fresh seeds (3) it names 81.23 ± 0.13 "
+        "% of the validation images correctly. The starting project's procedure would take about 6 times as long by an "
+        "estimate (pruning alone 2.0). A search of 30.0 s in another space finds a network with 90.00 %, 0.7 times the "
         "parameters and 2.5 times the training time: the one is above the other."
     )
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other", given_up=5)

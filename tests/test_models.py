@@ -361,7 +361,7 @@ def add_a_weight(path):
         (lambda card, weights: change(card, architecture="vgg"), "no architecture 'vgg'"),
         (lambda card, weights: change(card, arguments={"depth": 3}), "no argument depth"),
         (lambda card, weights: change(card, arguments=None), ""),
-        (lambda card, weights: files.write_json(card, {}), "arguments"),
+        (lambda card, weights: files.write_json(card, {}), "architecture"),
     ],
 )
 def test_card_and_weights_that_make_no_network_are_refused(tmp_path, damage, message):

@@ -363,11 +363,10 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     images = np.bincount(place, minlength=bins)
-    sums = [np.bincount(place, weights=values, minlength=bins) for values in (confidence, right)]
-    mean_confidence, accuracy = np.divide(sums, images, out=np.full((2, bins), np.nan), where=images > 0)
+    means = pd.DataFrame({"confidence": confidence, "accuracy": right}).groupby(place).mean().reindex(range(bins))
     edges = np.linspace(0, 1, bins + 1)
     table = {"low": edges[:-1], "high": edges[1:], "images": images}
-    return pd.DataFrame(table | {"confidence": mean_confidence, "accuracy": accuracy})
+    return pd.DataFrame(table).join(means)
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
@@ -427,13 +426,16 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return special.softmax(_log(_checked_probabilities(probabilities)) / temperature, axis=1)
 
 
-def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray, margin: bool = False) -> pd.DataFrame:
     """Accuracy on the images that a classifier is surest of, for different shares of all images.
 
     Parameters
     ----------
     labels : ndarray of int, shape (n,)
     probabilities : ndarray, shape (n, k)
+    margin : bool
+        Confidence is by how much the logarithm of the highest probability exceeds the next one's, not that
+        probability itself, which label smoothing flattens.
 
     Returns
     -------
@@ -449,8 +451,10 @@ def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataF
     """
     labels, probabilities = checked(labels, probabilities)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    _, group = np.unique(confidence, return_inverse=True)
-    expected = (np.bincount(group, weights=right) / np.bincount(group))[group]
+    if margin:
+        ordered = np.log(np.maximum(np.sort(probabilities, axis=1), np.finfo(probabilities.dtype).tiny))
+        confidence = ordered[:, -1] - ordered[:, -2]
+    expected = pd.Series(right).groupby(confidence).transform("mean").to_numpy()
     order = np.argsort(-confidence, kind="stable")
     answered = np.arange(1, len(labels) + 1)
     curve = {"coverage": answered / len(labels), "accuracy": np.cumsum(expected[order]) / answered}

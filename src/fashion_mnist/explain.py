@@ -394,7 +394,8 @@ def stability(
     at_rest = maps_of(images)
     correlations = []
     for move in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        moved, expected = maps_of(_moved(images, *move)), _moved(at_rest, *move)
+        moved = maps_of(ndimage.shift(images, (0, *move, 0), order=0))
+        expected = ndimage.shift(at_rest, (0, *move), order=0)
         correlations.append(rank_correlation(expected[:, 1:-1, 1:-1], moved[:, 1:-1, 1:-1]))
     return np.mean(correlations, axis=0)
 
@@ -656,14 +657,4 @@ def _mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def _importance_rank(maps: np.ndarray, seed: int) -> np.ndarray:
     """Rank of each pixel, 0 the most important, shape (n, pixels); ties fall in random order."""
     values = -maps.reshape(len(maps), -1)
-    order = np.lexsort((np.random.default_rng(seed).random(values.shape), values), axis=1)
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(order.shape[1]), axis=1)
-    return rank
-
-
-def _moved(arrays: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Move (n, h, w, ...) by at most one pixel each way, zeros coming in."""
-    padded = np.pad(arrays, [(0, 0), (1, 1), (1, 1), *[(0, 0)] * (arrays.ndim - 3)])
-    height, width = arrays.shape[1:3]
-    return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+    return np.lexsort((np.random.default_rng(seed).random(values.shape), values), axis=1).argsort(axis=1)

@@ -123,9 +123,7 @@ def starting_procedure(run: Study, tuned: Tuned, stopped: Seeds) -> tuple[float,
 
     def measure() -> dict[str, float]:
         rates = [tuning.plain_keras_rates(trial.plan, chosen.x_train, chosen.y_train) for trial in tuned.trials]
-        return {
-            "seconds": sum(len(chosen.y_train) / rate.training + len(chosen.y_val) / rate.evaluation for rate in rates)
-        }
+        return {"seconds": sum(len(chosen.y_train) / fast + len(chosen.y_val) / judged for fast, judged in rates)}
 
     found = run.keep("starting_rates", measure, of=[trial.name for trial in tuned.trials])
     # An epoch of a large network costs more, so it counts for more.
@@ -168,10 +166,10 @@ def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost
         "search_configurations": len(search.trials),
         "full_grid_seconds": round(epochs * seconds, 1),
         "full_grid_epochs_each": epochs,
-        "saving": round(epochs * seconds / grid.seconds, 2),
-        "saving_by_pruning": round(our_epoch * grid.rungs[-1] / grid.seconds, 2),
-        "saving_by_schedule": round(epochs / grid.rungs[-1], 2),
-        "saving_by_engine": round(seconds / our_epoch, 2),
+        "saving": epochs * seconds / grid.seconds,
+        "saving_by_pruning": our_epoch * grid.rungs[-1] / grid.seconds,
+        "saving_by_schedule": epochs / grid.rungs[-1],
+        "saving_by_engine": seconds / our_epoch,
     }
 
 
@@ -192,9 +190,9 @@ def answer(
     size, time = (found[each] / best[each] for each in ("parameters", "seconds"))
     ours, its = map(_percent, (best, found))
     return (
-        f"The best of {len(grid.trials)} {kind} is **{grid.best.name}**: {ours} of the validation images (fresh seeds: "
-        f"{best['seeds']:.0f}), found by halving in {clock(grid.seconds)}, where the starting project's procedure would"
-        f" take about {headline['saving']:.0f} times as long by an estimate (pruning alone "
+        f"Of {len(grid.trials)} {kind} halving ends with **{grid.best.name}** after {clock(grid.seconds)}; trained "
+        f"with fresh seeds ({best['seeds']:.0f}) it names {ours} of the validation images correctly. The starting "
+        f"project's procedure would take about {headline['saving']:.0f} times as long by an estimate (pruning alone "
         f"{headline['saving_by_pruning']:.1f}). A search of {clock(search.seconds)} in another space"
         f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} times "
         f"the parameters and {time:.1f} times the training time: {verdict}."

@@ -138,25 +138,20 @@ def load(name: str | Path) -> keras.Model:
     card = records.read_json(card_path)
     records.note(weights_path)
     try:
-        return _put_together(card, weights_path)
+        arguments = spelled_out(card["architecture"], card["arguments"])
+        if "weights" in arguments:
+            arguments["weights"] = None  # they come from our file; nothing is downloaded
+        with safetensors.safe_open(weights_path, framework="numpy") as weights:
+            with at_most(sum(math.prod(shape) for shape in _shapes(weights).values())):
+                model = build(card["architecture"], **arguments)
+            _fill(model, weights)
+        return model
     except Exception as error:  # whatever a card asks for: Keras and its backends have errors of their own
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:500]
         raise records.RecordError(
             f"{card_path} and {weights_path.name} do not make a network ({reason}); restore both, with git for "
             "instance."
         ) from error
-
-
-def _put_together(card: dict[str, Any], weights_path: Path) -> keras.Model:
-    arguments = dict(card["arguments"])
-    arguments = spelled_out(card["architecture"], arguments)
-    if "weights" in arguments:
-        arguments["weights"] = None  # they come from our file; nothing is downloaded
-    with safetensors.safe_open(weights_path, framework="numpy") as weights:
-        with at_most(sum(math.prod(shape) for shape in _shapes(weights).values())):
-            model = build(card["architecture"], **arguments)
-        _fill(model, weights)
-    return model
 
 
 def _shapes(weights: safetensors.safe_open) -> dict[str, tuple[int, ...]]:

@@ -44,12 +44,6 @@ def build(
     return optimizer
 
 
-def rise_and_fall(peak: float, steps: int, warmup: float) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A rate that rises linearly for a fraction `warmup` of the steps and falls to zero along a cosine."""
-    rising = max(1, round(warmup * steps))
-    return keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - rising), warmup_target=peak, warmup_steps=rising)
-
-
 class Muon(keras.optimizers.SGD):
     """SGD whose steps for convolution kernels are orthogonalised (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon).
 

@@ -90,7 +90,10 @@ def corrupt(images: np.ndarray, corruption: str, strength: int, seed: int = 0) -
     elif corruption == "scale":
         pixels = _transformed(pixels, np.eye(2) * float(amount) ** rng.choice((-1, 1), (count, 1, 1)))
     else:
-        pixels[_squares(pixels.shape, amount, rng)] = 0
+        size = np.array(pixels.shape[1:])  # a square keeps its centre: a larger one holds the smaller one
+        corners = np.rint(np.clip(rng.uniform(0, 1, (count, 2)) * size - amount / 2, 0, size - amount)).astype(int)
+        for image, (top, left) in zip(pixels, corners, strict=True):
+            image[top : top + amount, left : left + amount] = 0
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)[..., None]
 
 
@@ -175,15 +178,3 @@ def _transformed(pixels: np.ndarray, matrices: np.ndarray, moves: np.ndarray | f
     for image, matrix, move, output in zip(pixels, matrices, moves, transformed, strict=True):
         ndimage.affine_transform(image, matrix, offset=centre - matrix @ (centre + move), order=1, output=output)
     return transformed
-
-
-def _squares(shape: tuple[int, int, int], side: int, rng: np.random.Generator) -> np.ndarray:
-    """Mask of one square per image, placed by its centre, which stays: a larger square holds the smaller one."""
-    count, *size = shape
-    centres = rng.uniform(0, 1, (count, 2)) * size
-    low = np.rint(np.clip(centres - side / 2, 0, np.subtract(size, side))).astype(int)
-    down, across = (
-        (np.arange(length) >= first[:, None]) & (np.arange(length) < first[:, None] + side)
-        for length, first in zip(size, low.T, strict=True)
-    )
-    return down[:, :, None] & across[:, None, :]

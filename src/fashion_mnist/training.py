@@ -359,7 +359,9 @@ class Batches(keras.utils.PyDataset):
         super().__init__(workers=1)
         self.images, self.targets = images, [_one_hot(labels)]
         if recipe.class_weights:
-            self.targets.append(_class_weights(labels)[labels])
+            from sklearn.utils.class_weight import compute_sample_weight
+
+            self.targets.append(compute_sample_weight("balanced", labels).astype(np.float32))
         self.batch_size, self.augmentation, self.seed = min(recipe.batch_size, len(images)), recipe.augmentation, seed
         self.start_epoch(0)
 
@@ -427,15 +429,6 @@ def _untuned():
 
 def _one_hot(labels: np.ndarray) -> np.ndarray:
     return np.eye(10, dtype=np.float32)[labels]
-
-
-def _class_weights(labels: np.ndarray) -> np.ndarray:
-    """Inverse class frequencies, one on average over the images; a class without images has weight 0."""
-    counts = np.bincount(labels, minlength=10)
-    present = counts > 0
-    weights = np.zeros(10, np.float32)
-    weights[present] = len(labels) / (present.sum() * counts[present])
-    return weights
 
 
 # --- Callbacks, checkpoints ------------------------------------------------------------------------------------------
@@ -588,8 +581,12 @@ def _identity(model, train, validation, recipe: Recipe, seed: int, precision: st
 
 
 def _compile(model: keras.Model, recipe: Recipe, steps: int) -> None:
-    cosine = optimizers.rise_and_fall(recipe.learning_rate, steps, recipe.warmup)
-    rate = cosine if recipe.schedule == "cosine" else recipe.learning_rate
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":  # rises linearly, then falls to zero
+        rising = max(1, round(recipe.warmup * steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - rising), warmup_target=rate, warmup_steps=rising
+        )
     optimizer = optimizers.build(recipe.optimizer, rate, recipe.weight_decay, recipe.averaging, recipe.rates)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     model.compile(optimizer, loss, metrics=["accuracy"])

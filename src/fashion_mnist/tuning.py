@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 from fashion_mnist import data, files, models, records, spaces, training  # isort: skip  first, so that TensorFlow starts silently
@@ -232,16 +232,9 @@ def importances(tuned: Tuned) -> dict[str, float]:
     return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
 
-class Rates(NamedTuple):
-    """Images a second."""
-
-    training: float
-    evaluation: float
-
-
 def plain_keras_rates(
     plan: Plan, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 32, count: int = 2000
-) -> Rates:
+) -> tuple[float, float]:
     """How fast plain Keras goes: `model.fit` and `evaluate` on arrays in float32 with Adam, as most write it.
 
     Parameters
@@ -258,8 +251,8 @@ def plain_keras_rates(
 
     Returns
     -------
-    Rates
-        In training and in evaluation; an epoch takes the time of both.
+    training, evaluation : float
+        Images a second; an epoch takes the time of both.
     """
     count = min(count, len(labels)) // batch_size * batch_size
     if count < 2 * batch_size:
@@ -274,7 +267,7 @@ def plain_keras_rates(
         pass_over(images[:count], labels[:count], batch_size=batch_size, verbose=0, callbacks=[clock])
         return (count - batch_size) / (ends[-1] - ends[0])
 
-    return Rates(rate(model.fit), rate(model.evaluate))
+    return rate(model.fit), rate(model.evaluate)
 
 
 def _grid_order(space: Space, trials: int | None, seed: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from fashion_mnist.figures import style
 
@@ -108,7 +108,7 @@ def learning_curves(
     Returns
     -------
     Figure
-        Axes of accuracies are logarithmic in the error, so that the first epoch does not hide what the last ones differ
+        Axes of accuracies have a logit scale, so that the first epoch does not hide what the last ones differ
         in.
 
     Raises
@@ -136,7 +136,7 @@ def learning_curves(
         axis.set_ylabel(f"{' and '.join(splits)} {metric}".capitalize())
         _epochs(axis, last)
         if "accuracy" in metric:
-            _logarithmic_in_error(axis, axis.get_ylabel())
+            _logit(axis, axis.get_ylabel())
     if learning_rate:
         axis.set(ylabel="Learning rate\n(share of peak)", ylim=(-0.03, 1.08))
         style.percent(axis.yaxis, decimals=0)
@@ -170,7 +170,7 @@ def halving_curves(
     Returns
     -------
     Figure
-        The axis of accuracies is logarithmic in the error, so that bad trials stay in it and good ones apart.
+        The axis of accuracies has a logit scale, so that bad trials stay in it and good ones apart.
     """
     figure, axis = style.panel(ax, (8, 4.8))
     trials = [trial for trial in zip(curves, states, names, strict=True) if len(trial[0])]
@@ -193,7 +193,7 @@ def halving_curves(
         text = f"{count} trial{'' if count == 1 else 's'}"
         look = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
         axis.annotate(text, (rung, 1), (0, 3), xycoords=axis.get_xaxis_transform(), **look)
-    _logarithmic_in_error(axis, "Validation accuracy")
+    _logit(axis, "Validation accuracy")
     axis.set(xlabel="Epoch", xticks=rungs)
     axis.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
     return figure
@@ -226,7 +226,7 @@ def per_class_bars(
         axis.scatter(table[index], rows, s=55, label=name, zorder=2, **look)
     style.rows(axis, class_names)
     axis.set_xlabel(xlabel)
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(4, len(values)))
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=_columns(values))
     return figure
 
 
@@ -488,25 +488,13 @@ def robustness_curves(
     return figure
 
 
-def _logarithmic_in_error(axis: Axes, label: str) -> None:
-    """Accuracies, as shares of 1, on an axis that gives halving an error the same length everywhere."""
-    axis.set_ylabel(f"{label}\n(logarithmic in the error)")
-
-    def forward(accuracy):
-        return -np.log(np.clip(1 - accuracy, 1e-5, None))
-
-    if not np.isfinite(axis.dataLim.intervaly).all():  # nothing is drawn
-        return
-    low, high = forward(axis.dataLim.intervaly)
-    room = 0.05 * max(high - low, 0.1)
-    axis.set_yscale("function", functions=(forward, lambda z: 1 - np.exp(-z)))
-    axis.set_ylim(1 - np.exp(room - low), 1 - np.exp(-room - high))
-    ticks = []
-    for tick in (0.1, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999):
-        if low - room < forward(tick) < high + room and (not ticks or forward(tick) - forward(ticks[-1]) > room):
-            ticks.append(tick)
-    if len(ticks) > 2:
-        axis.set_yticks(ticks)
+def _logit(axis: Axes, label: str) -> None:
+    """Accuracies on a scale that gives halving an error nearly the same length everywhere."""
+    axis.set_ylabel(f"{label}\n(logit scale)")
+    axis.set_yscale("logit")
+    ticks = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 0.995, 0.999)
+    axis.yaxis.set_major_locator(FixedLocator(ticks))
+    axis.yaxis.set_minor_locator(NullLocator())
     style.percent(axis.yaxis, decimals=1)
 
 
@@ -542,8 +530,4 @@ def _epochs(axis, last):
 
 def _arms(means, intervals):
     """Lengths of error bars, shape (2, n)."""
-    low, high = np.transpose(intervals)
-    arms = np.stack([np.subtract(means, low), np.subtract(high, means)])
-    if np.any(arms < 0):
-        raise ValueError("intervals: a mean lies outside its interval; pass (lower, upper) of each name in order")
-    return arms
+    return (np.transpose(intervals) - np.asarray(means)) * [[-1], [1]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -106,32 +106,31 @@ def projection_3d(points: np.ndarray, labels: np.ndarray, class_names: Sequence[
     return figure
 
 
-def feature_maps(maps: np.ndarray, image: np.ndarray, columns: int = 6, title: str = "") -> Figure:
-    """What the filters of a layer answer to one image, the image beside them.
+def feature_maps(layers: Mapping[str, np.ndarray], image: np.ndarray) -> Figure:
+    """What filters answer to one image: a row a layer, the image beside the first.
 
     Parameters
     ----------
-    maps : ndarray, shape (h, w, channels), float
+    layers : mapping of name to ndarray, shape (h, w, channels), float
         Activations. Each channel has a scale of its own, from 0 (white; negative values too) to its highest value;
         one that is nowhere positive is called silent.
     image : ndarray, shape (28, 28) or (28, 28, 1), values 0 to 255
-    columns : int
-    title : str
 
     Returns
     -------
     Figure
     """
-    channels = np.moveaxis(np.asarray(maps, dtype=float), -1, 0)
-    peaks = channels.max(axis=(1, 2))
-    captions = [f"{number}" if peak > 0 else f"{number} silent" for number, peak in enumerate(peaks)]
-    size = 0.6 + 7.6 / columns * -(-len(channels) // columns)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, size), width_ratios=(1.2, 6.6))
-    draw(left, np.squeeze(image))
-    left.set_title("input", loc="center", fontsize=9)
-    left.set_anchor("N")
-    image_grid(channels / np.where(peaks > 0, peaks, 1)[:, None, None], captions, columns, (0, 1), "Blues", ax=right)
-    right.set_title(title)
+    figure, axes = plt.subplots(len(layers), 2, figsize=(8, 1.8 * len(layers)), width_ratios=(1, 6.6), squeeze=False)
+    for (name, maps), (left, right) in zip(layers.items(), axes, strict=True):
+        channels = np.moveaxis(np.asarray(maps, dtype=float), -1, 0)
+        peaks = channels.max(axis=(1, 2))
+        captions = [f"{number}" if peak > 0 else f"{number} silent" for number, peak in enumerate(peaks)]
+        scaled = channels / np.where(peaks > 0, peaks, 1)[:, None, None]
+        image_grid(scaled, captions, len(channels), (0, 1), "Blues", ax=right)
+        right.set_title(name)
+        left.axis("off")
+    draw(axes[0, 0], np.squeeze(image))
+    axes[0, 0].set_title("input", loc="center", fontsize=9)
     return figure
 
 

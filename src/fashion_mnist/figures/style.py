@@ -35,16 +35,12 @@ RIGHT, WRONG, GREY = "#0072B2", "#D55E00", "#777777"
 
 STYLE = {
     "figure.figsize": (8.0, 4.5),
-    "figure.dpi": 100,
-    "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
     "savefig.dpi": 160,
     "font.family": "DejaVu Sans",  # ships with Matplotlib, so figures are the same on every machine
-    "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
     "axes.prop_cycle": plt.cycler(color=RUN_COLOURS),
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -52,7 +48,6 @@ STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.8,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "xtick.color": "#333333",
@@ -60,7 +55,6 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
-    "image.cmap": "gray_r",
     "image.interpolation": "nearest",
 }
 
@@ -69,7 +63,7 @@ HALO = (withStroke(linewidth=3, foreground="white"),)
 
 def use() -> None:
     """Apply the study's style to every figure made afterwards in this process."""
-    plt.rcParams.update(STYLE)
+    plt.style.use(["default", STYLE])
 
 
 def panel(ax: Axes | None, figsize: tuple[float, float]) -> tuple[Figure, Axes]:

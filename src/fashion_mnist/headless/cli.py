@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     chosen = _parser().parse_args(arguments)
     try:
-        return chosen.act(chosen)
+        return chosen.act(chosen) or 0
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "Interrupted.", file=sys.stderr)
         return 130
@@ -158,7 +158,7 @@ def _train(chosen: argparse.Namespace) -> int:
     return runner.train_missing(chosen.notebooks, chosen.data)
 
 
-def _report(chosen: argparse.Namespace) -> int:
+def _report(chosen: argparse.Namespace) -> None:
     """Render the executed notebooks to HTML in build/report. With --readme, rewrite README's numbers instead.
 
     Example: fashion-mnist report --profile full
@@ -169,12 +169,11 @@ def _report(chosen: argparse.Namespace) -> int:
         from fashion_mnist.headless import report
 
         print(report.report(chosen.profile))
-        return 0
+        return
     from fashion_mnist.headless import readme
 
     differing = readme.rewrite()
     print(f"Rewritten: {', '.join(differing)}" if differing else "The pages agree with results/.")
-    return 0
 
 
 # -------------------------------------------------------------------------------------------------------------- data
@@ -199,7 +198,7 @@ def _add_data(verbs: argparse._SubParsersAction) -> None:
     _add_data_option(info)
 
 
-def _data_fetch(chosen: argparse.Namespace) -> int:
+def _data_fetch(chosen: argparse.Namespace) -> None:
     """Download the four official files. Cut-off downloads are begun again; checksums are verified.
 
     Example: fashion-mnist data fetch --to Data
@@ -207,10 +206,9 @@ def _data_fetch(chosen: argparse.Namespace) -> int:
     from fashion_mnist import data
 
     print(data.fetch(chosen.to))
-    return 0
 
 
-def _data_verify(chosen: argparse.Namespace) -> int:
+def _data_verify(chosen: argparse.Namespace) -> int | None:
     """Compare files with the official checksums.
 
     Example: fashion-mnist data verify --data Data
@@ -225,10 +223,9 @@ def _data_verify(chosen: argparse.Namespace) -> int:
     if wrong := [file for file, _, _, right in checks if right is False]:
         print(f"{len(wrong)} of {len(checks)} files are not what they should be.", file=sys.stderr)
         return 1
-    return 0
 
 
-def _data_pack(chosen: argparse.Namespace) -> int:
+def _data_pack(chosen: argparse.Namespace) -> None:
     """Pack the real data into one zip, for Colab or a machine without network. Not over the checkout's data.zip unless
     told: that is the sample, and under version control.
 
@@ -237,10 +234,9 @@ def _data_pack(chosen: argparse.Namespace) -> int:
     from fashion_mnist import data
 
     print(data.pack(chosen.data, chosen.to or data.root() / "build" / "data.zip"))
-    return 0
 
 
-def _data_info(chosen: argparse.Namespace) -> int:
+def _data_info(chosen: argparse.Namespace) -> None:
     """Say which data would be used, and what is in it.
 
     Example: fashion-mnist data info
@@ -259,7 +255,6 @@ def _data_info(chosen: argparse.Namespace) -> int:
     print(f"{'all':<12}" + "".join(f"{count:>12,}" for count in splits.values()))
     if facts["kind"] == "sample":
         print(data.SAMPLE_BANNER, file=sys.stderr)
-    return 0
 
 
 # -------------------------------------------------------------------------------------------------------------- tune
@@ -308,7 +303,7 @@ def _add_networks(verbs: argparse._SubParsersAction) -> None:
     _add_data_option(app, "the data set, for examples")
 
 
-def _tune(chosen: argparse.Namespace) -> int:
+def _tune(chosen: argparse.Namespace) -> None:
     """Search a space of configurations by successive halving. Validation images decide; a killed study resumes.
 
     Example: fashion-mnist tune cnn_grid --profile quick --workers 2
@@ -358,13 +353,12 @@ def _tune(chosen: argparse.Namespace) -> int:
             print(f"Trial {trial.number}, {trial.params}, failed: {trial.error}", file=sys.stderr)
     counts = f"{states.count('complete')} trained out, {states.count('pruned')} pruned, {states.count('failed')} failed"
     print(f"Study {tuned.name}: {counts}; {tuned.epochs} epochs in {tuned.seconds:.0f} s", file=sys.stderr)
-    return 0
 
 
 # ----------------------------------------------------------------------------------------- evaluate, compare, export
 
 
-def _evaluate(chosen: argparse.Namespace) -> int:
+def _evaluate(chosen: argparse.Namespace) -> None:
     """Measure a network of the study, or any Keras model, on a split of the data. A model of yours takes 28 x 28
     images, with or without a channel axis or flat, and gives ten probabilities or logits.
 
@@ -372,10 +366,10 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     """
     from fashion_mnist.headless import measure
 
-    return measure.evaluate(chosen.model, chosen.data, chosen.split, chosen.scaled, chosen.out, chosen.json)
+    measure.evaluate(chosen.model, chosen.data, chosen.split, chosen.scaled, chosen.out, chosen.json)
 
 
-def _compare(chosen: argparse.Namespace) -> int:
+def _compare(chosen: argparse.Namespace) -> None:
     """Say which of several networks is better on the same images, if that can be said. It is about these trained
     networks: other seeds of the same recipe differ too.
 
@@ -387,10 +381,10 @@ def _compare(chosen: argparse.Namespace) -> int:
         chosen.parser.error("a model is named twice")
     from fashion_mnist.headless import measure
 
-    return measure.compare(chosen.models, chosen.data, chosen.split, chosen.scaled, chosen.json)
+    measure.compare(chosen.models, chosen.data, chosen.split, chosen.scaled, chosen.json)
 
 
-def _export(chosen: argparse.Namespace) -> int:
+def _export(chosen: argparse.Namespace) -> None:
     """Write a network of the study for use elsewhere. ONNX runs without Keras; a .keras file is for the Keras that is
     installed here. Both take uint8 pixels as floats in 0..255 and give logits.
 
@@ -399,7 +393,6 @@ def _export(chosen: argparse.Namespace) -> int:
     from fashion_mnist.headless import measure
 
     print(measure.export(chosen.model, chosen.to, chosen.out))
-    return 0
 
 
 # ------------------------------------------------------------------------------------------------------ predict, app
@@ -430,7 +423,7 @@ def _app(chosen: argparse.Namespace) -> int:
 # ------------------------------------------------------------------------------------------------------------- colab
 
 
-def _colab(chosen: argparse.Namespace) -> int:
+def _colab(chosen: argparse.Namespace) -> None:
     """Write copies of the notebooks that run on Google Colab with nothing else uploaded.
 
     Example: fashion-mnist colab main --to build/colab
@@ -442,4 +435,3 @@ def _colab(chosen: argparse.Namespace) -> int:
         print(f"{copy.path}  {copy.path.stat().st_size / 1e6:.1f} MB")
         if copy.left_out:
             print(f"{copy.path.name} is full; left out: {', '.join(copy.left_out)}", file=sys.stderr)
-    return 0

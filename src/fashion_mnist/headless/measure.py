@@ -101,7 +101,7 @@ class Subject:
         return scaling
 
 
-def evaluate(name: str, place: Path | None, split: str, scaling: str, out: Path | None, as_json: bool) -> int:
+def evaluate(name: str, place: Path | None, split: str, scaling: str, out: Path | None, as_json: bool) -> None:
     """Print how good a network is on a split; with `out`, write it there with predictions and figures.
 
     Parameters
@@ -118,11 +118,6 @@ def evaluate(name: str, place: Path | None, split: str, scaling: str, out: Path 
         where a card has a history, ``learning_curves.png``.
     as_json : bool
         Print the content of ``metrics.json`` instead of the report.
-
-    Returns
-    -------
-    int
-        0
 
     Raises
     ------
@@ -146,10 +141,9 @@ def evaluate(name: str, place: Path | None, split: str, scaling: str, out: Path 
         files.write_text(out / "predictions.csv", _table(labels, probabilities))
         _draw(out, subject, dataset, split, labels, probabilities)
         _say(f"Report, metrics, predictions and figures are in {out}")
-    return 0
 
 
-def compare(names: Sequence[str], place: Path | None, split: str, scaling: str, as_json: bool) -> int:
+def compare(names: Sequence[str], place: Path | None, split: str, scaling: str, as_json: bool) -> None:
     """Print the accuracies of several networks, and of every two which is better, if that can be said.
 
     Parameters
@@ -158,11 +152,6 @@ def compare(names: Sequence[str], place: Path | None, split: str, scaling: str, 
         At least two, as `Subject.find` takes them.
     place, split, scaling, as_json
         As in `evaluate`.
-
-    Returns
-    -------
-    int
-        0
 
     Raises
     ------
@@ -184,7 +173,7 @@ def compare(names: Sequence[str], place: Path | None, split: str, scaling: str, 
     pairs = evaluation.pairwise(labels, predictions).to_dict("records")
     if as_json:
         print(json.dumps(records.plain({**_measured(dataset, split), "models": rows, "pairs": pairs}), indent=2))
-        return 0
+        return
     print(f"{len(labels):,} images of the {split} split{f'. {BANNER}' if dataset.kind == 'sample' else ''}\n")
     width = max(map(len, subjects))
     for row in rows:
@@ -192,7 +181,6 @@ def compare(names: Sequence[str], place: Path | None, split: str, scaling: str, 
     print()
     for pair in pairs:
         print(_verdict(pair, adjusted=len(pairs) > 1))
-    return 0
 
 
 def export(name: str, form: str, target: Path | None) -> Path:
