@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fashion_mnist.study import Study
 
-TRUSTED = ("HiResCAM", "Saliency")  # passed the checks of 08_grad_cam, so they are offered first
+TRUSTED = ("HiResCAM",)  # passed the checks of 08_grad_cam, so it is offered first
 DISTURBANCES = ("shift", "erasing", "noise")  # in the order in which they are made
 
 
