@@ -44,6 +44,7 @@ def test_style_is_applied_and_every_text_is_readable():
     with plt.rc_context():
         plt.rcdefaults()
         style.use()
+        assert plt.rcParams["image.cmap"] == "gray_r"
         assert plt.rcParams["savefig.dpi"] == 160
         assert plt.rcParams["figure.figsize"][0] <= 8
         assert min(value for key, value in style.STYLE.items() if key.endswith("size") and "fig" not in key) >= 8

@@ -452,8 +452,8 @@ def accuracy_coverage(labels: np.ndarray, probabilities: np.ndarray, margin: boo
     labels, probabilities = checked(labels, probabilities)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     if margin:
-        ordered = np.log(np.maximum(np.sort(probabilities, axis=1), np.finfo(probabilities.dtype).tiny))
-        confidence = ordered[:, -1] - ordered[:, -2]
+        *_, second, first = np.sort(_log(probabilities), axis=1).T
+        confidence = first - second
     expected = pd.Series(right).groupby(confidence).transform("mean").to_numpy()
     order = np.argsort(-confidence, kind="stable")
     answered = np.arange(1, len(labels) + 1)

@@ -108,8 +108,7 @@ def learning_curves(
     Returns
     -------
     Figure
-        Axes of accuracies have a logit scale, so that the first epoch does not hide what the last ones differ
-        in.
+        Axes of accuracies have a logit scale, so that the first epoch does not hide what the last ones differ in.
 
     Raises
     ------
@@ -530,4 +529,8 @@ def _epochs(axis, last):
 
 def _arms(means, intervals):
     """Lengths of error bars, shape (2, n)."""
-    return (np.transpose(intervals) - np.asarray(means)) * [[-1], [1]]
+    low, high = np.transpose(intervals)
+    arms = np.stack([np.subtract(means, low), np.subtract(high, means)])
+    if np.any(arms < 0):
+        raise ValueError("intervals: a mean lies outside its interval; pass (lower, upper) of each name in order")
+    return arms

@@ -55,6 +55,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
+    "image.cmap": "gray_r",
     "image.interpolation": "nearest",
 }
 
