@@ -116,8 +116,8 @@ def test_a_mistake_among_the_test_images_is_shown(visit, real_data, size):
     shot(page, f"{'laptop' if size is LAPTOP else 'phone'}_test_images")
     page.locator(".gallery-item, button.thumbnail-item").last.click()
     said = verdict(page, "sure|Not sure")
-    page.wait_for_timeout(1000)  # until it has scrolled
-    assert page.evaluate("document.querySelector('#verdict').getBoundingClientRect().top") < size["height"] - 300
+    top = "document.querySelector('#verdict').getBoundingClientRect().top"
+    page.wait_for_function(f"{top} < {size['height'] - 300}")  # it scrolls there
     shot(page, f"{'laptop' if size is LAPTOP else 'phone'}_mistake")
     _, shown = demo.examples(demo.find(), real_data)
     assert not said.startswith(f"{shown[-1][1]},")
