@@ -169,7 +169,7 @@ def test_a_model_that_is_good_with_neither_is_pointed_out(tmp_path, capsys):
 def test_numbers_are_those_of_the_package(strangers, capsys, sample_data):
     found, _ = evaluated(capsys, strangers / "softmax.keras", "--scaled", "unit", "--split", "validation")
     model = evaluation.load_classifier(strangers / "softmax.keras")
-    probabilities, _ = evaluation.classify(model, sample_data.x_val, "unit")
+    probabilities, _ = evaluation.as_probabilities(evaluation.outputs(model, sample_data.x_val, "unit"))
     summary = evaluation.evaluate(sample_data.y_val, probabilities)
     assert {name: found[name] for name in summary} == pytest.approx(summary)
     assert found["calibration_error"] == pytest.approx(evaluation.calibration_error(sample_data.y_val, probabilities))

@@ -198,9 +198,10 @@ def test_accuracy_bars_refuse_intervals_that_do_not_hold_the_mean(interval):
         charts.accuracy_bars(["mlp"], [0.89], [interval], "Test accuracy")
 
 
-def test_differences_are_filled_where_they_are_told_apart_from_zero():
-    intervals = np.array([[0.001, 0.009], [-0.006, 0.002]])
-    (axis,) = drawn(charts.differences(["flip", "shift"], [0.005, -0.002], intervals, "Difference (points)")).axes
+def test_differences_are_filled_where_they_are_established():
+    intervals, shown = np.array([[0.001, 0.009], [-0.006, 0.002]]), np.array([True, False])
+    figure = charts.differences(["flip", "shift"], [0.005, -0.002], intervals, shown, "Difference (points)")
+    (axis,) = drawn(figure).axes
     bars = [bar.lines for bar in axis.containers]
     assert [bar[0].get_xdata().tolist() for bar in bars] == [[pytest.approx(0.5)], [pytest.approx(-0.2)]]
     ends = [bar[2][0].get_segments()[0][:, 0] for bar in bars]

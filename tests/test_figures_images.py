@@ -33,7 +33,7 @@ def names_of(ticks):
 
 def test_sample_grid_shows_the_first_images_of_each_class(images, labels):
     images, labels = images[:39], labels[:39]  # one ankle boot less
-    (axis,) = drawn(pictures.sample_grid(images, labels, NAMES, columns=5)).axes
+    (axis,) = drawn(pictures.sample_grid(images, labels, NAMES)).axes
     canvas = axis.images[0].get_array()
     assert names_of(axis.get_yticklabels()) == list(NAMES)
     assert np.array_equal(canvas[:28, :28], images[0, ..., 0])

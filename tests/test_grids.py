@@ -16,16 +16,20 @@ SPACE = builder_grid("mlp_grid", "mlp", {"dropout": (0.0, 0.5), "hidden": ((4,),
 COST = 4.5, 40.0  # epochs each, seconds an epoch of all
 
 
-@pytest.fixture(scope="module")
-def tuned():
-    """Four configurations of which one is trained out, for three epochs."""
-    curves = [[0.5], [0.6, 0.7, 0.8], [0.4], [0.3]]
+def tuned_of(curves):
+    """A study whose trials have these curves, each 5 s an epoch; those of three epochs are trained out."""
     trials = [
         {"number": number, **params, "state": "complete" if len(curve) == 3 else "pruned", "error": None}
         | {"val_accuracy": curve, "pieces": [5.0] * len(curve)}
-        for number, (params, curve) in enumerate(zip(SPACE.configurations(), curves, strict=True))
+        for number, (params, curve) in enumerate(zip(SPACE.configurations(), curves, strict=False))
     ]
     return Tuned.from_rows(SPACE, trials, (1, 3), 3, seconds=30.0)
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """Four configurations of which one is trained out, for three epochs."""
+    return tuned_of([[0.5], [0.6, 0.7, 0.8], [0.4], [0.3]])
 
 
 @pytest.fixture
@@ -36,10 +40,11 @@ def run(tmp_path):
 
 
 def network(folder, name, accuracy, right):
-    """A network as `grids` sees it: its card, and predictions of ten validation images, so many of them right."""
-    answers = np.full((10, 10), 0.01)
-    answers[np.arange(10), [i if i < right else (i + 1) % 10 for i in range(10)]] = 0.91
-    records.write_predictions(folder / "results" / "predictions" / f"{name}.npz", {"validation": answers})
+    """A network as `grids` sees it: its card, and predictions of ten validation images, so many of them right, and of
+    ten test images, so many of them wrong."""
+    shifts = {"validation": np.arange(10) >= right, "test": np.arange(10) < right}
+    answers = {split: 0.01 + 0.9 * np.eye(10)[(np.arange(10) + shift) % 10] for split, shift in shifts.items()}
+    records.write_predictions(folder / "results" / "predictions" / f"{name}.npz", answers)
     card = {"scores": {"validation": {"accuracy": accuracy}}, "parameters": 1234, "epochs": 7, "seconds": 40.0}
     card["seconds_per_epoch"] = 5.0
     return Network(name, card, folder)
@@ -51,6 +56,38 @@ def test_curves_of_a_study_are_drawn_under_their_names(tuned, study_style):
     figure = figures.curves.halving_curves(*grids.curves(tuned))
     named = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert named == ["0.0-(8,): 80.00%", "best pruned, 0.0-(4,): 50.00% after 1 epoch"]
+
+
+def test_it_is_said_where_halving_cuts():
+    curves = [[0.5, 0.6, 0.7], [0.45], [0.3], [0.2]]
+    first, second = (trial.name for trial in tuned_of(curves).trials[:2])
+    assert grids.cuts(tuned_of(curves)) == f"after 1 epoch between {first} and {second}, 5.00 points apart"
+    assert grids.cuts(tuned_of(curves[:1])) == "", "nothing was cut"
+
+
+def test_what_was_cut_is_looked_at_where_halving_looks(tuned):
+    cut = [trial.name for trial in tuned.trials if trial.state == "pruned"]
+    curves = {cut[1]: [0.4, 0.6, 0.9], cut[0]: [0.5, 0.5, 0.6]}
+    table = grids.looks(tuned.trials, curves, tuned.rungs)
+    assert list(table.index) == cut[:2] and list(table.columns) == [*SPACE.parameters, 1, 3]
+    assert table.loc[cut[1], [1, 3]].tolist() == [0.4, 0.9]
+
+
+def test_the_factor_that_decides_is_the_important_one():
+    factors = pd.DataFrame([{"units": units, "rate": rate} for units in (1, 2, 3) for rate in (0.1, 0.2, 0.3)])
+    accuracies = factors["units"].map({1: 0.2, 2: 0.5, 3: 0.9}) + factors["rate"]
+    found = grids.importances(factors, accuracies)
+    assert list(found) == ["units", "rate"]
+    assert found["units"] == pytest.approx(0.74 / 0.80)  # sums of squares: 0.74 by units, 0.06 by rate, nothing else
+    assert sum(found.values()) == pytest.approx(1)
+    assert grids.explained(factors, accuracies / 2) == (
+        "`units` 92% (1: 20.0%, 2: 35.0%, 3: 55.0%), `rate` 8% (0.1: 31.7%, 0.2: 36.7%, 0.3: 41.7%), all together 100%"
+    )
+
+
+def test_nothing_is_important_where_all_are_equally_good():
+    factors = pd.DataFrame({"units": [1, 1, 2, 2], "rate": [0.1, 0.2, 0.1, 0.2]})
+    assert grids.importances(factors, pd.Series([0.1] * 4)) == {"units": 0.0, "rate": 0.0}
 
 
 def test_fresh_seeds_are_none_that_the_study_used(run, tuned):
@@ -81,11 +118,11 @@ def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_pa
     middle = [network(tmp_path, f"middle_seed{seed}", 0.8, right) for seed, right in ((1, 1), (2, 9))]
     networks = {"good": good, "poor": poor, "middle": middle}
     # The closest pair differs on eight images, all one way: p = 2 / 2 ** 8.
-    expected = "good is 80.00 points above poor, at every pair of seeds (McNemar, largest p = 0.008)"
+    expected = "good is 90.00 points above poor, at every pair of seeds (McNemar, largest p = 0.008)"
     assert (
         grids.verdict(labels, networks, "good", "poor") == expected == grids.verdict(labels, networks, "poor", "good")
     )
-    expected = "good is 10.00 points above middle, but at 2 of 4 pairs of seeds only (McNemar, p < 0.05)"
+    expected = "good is 45.00 points above middle, but at 2 of 4 pairs of seeds only (McNemar, p < 0.05)"
     assert grids.verdict(labels, networks, "good", "middle") == expected
     # One pair differs the right way round, one the other way, two not at all.
     torn = {"torn": [good[0], network(tmp_path, "torn_seed2", 0.9, 1)], "flat": [good[0], poor[1]]}
@@ -93,6 +130,7 @@ def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_pa
     level = {"good": good[:1], "other": [network(tmp_path, "other_seed1", 0.8, 9)]}
     expected = "good is 10.00 points above other, which shows no difference (McNemar, smallest p = 1)"
     assert grids.verdict(labels, level, "good", "other") == expected
+    assert grids.verdict(labels, networks, "good", "poor", "test").startswith("poor is 90.00 points above good")
 
 
 def test_the_starting_procedure_is_measured_once_on_the_images_of_the_study(run, tuned, monkeypatch):
@@ -126,7 +164,8 @@ def test_the_answer_compares_sizes_and_counts_what_was_given_up(tuned):
         "Of 4 networks halving ends with **0.0-(8,)** after 30.0 s; trained with fresh seeds (3) it names 81.23 ± 0.13 "
         "% of the validation images correctly. The starting project's procedure would take about 6 times as long by an "
         "estimate (pruning alone 2.0). A search of 30.0 s in another space finds a network with 90.00 %, 0.7 times the "
-        "parameters and 2.5 times the training time: the one is above the other."
+        "parameters and 2.5 times the training time. On the test images, which chose neither, the one is above the "
+        "other."
     )
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other", given_up=5)
     assert "of 30.0 s in another space, after 5 that were given up, finds a network" in told

@@ -180,7 +180,6 @@ def test_a_study_read_from_its_record_is_the_study(study):
     read = Tuned.from_rows(SPACE, rows, tuned.rungs, tuned.factor, tuned.seconds)
     assert read.rows() == tuned.rows()
     assert [(trial.params, trial.plan) for trial in read.trials] == [(t.params, t.plan) for t in tuned.trials]
-    assert tuning.importances(read) == tuning.importances(tuned)
 
 
 def test_an_existing_study_is_not_touched_by_mistake(study, monkeypatch):
@@ -558,27 +557,6 @@ def test_a_study_in_postgresql(postgresql, tmp_path):
 
 def trial(number, params, accuracies):
     return Trial(number, params, small_mlp(params), "complete", None, {"val_accuracy": accuracies}, [1.0])
-
-
-def test_the_parameter_that_decides_is_the_important_one():
-    space = mlp_space(units=(1, 2, 3), rate=(0.1, 0.2, 0.3))
-    accuracy = {1: 0.2, 2: 0.5, 3: 0.9}
-    trials = [
-        trial(number, values, [accuracy[values["units"]] + values["rate"]])
-        for number, values in enumerate(space.configurations())
-    ]
-    found = tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0))
-    assert list(found) == ["units", "rate"]
-    assert found["units"] == pytest.approx(0.74 / 0.80)  # sums of squares: 0.74 by units, 0.06 by rate, nothing else
-    assert sum(found.values()) == pytest.approx(1)
-    with pytest.raises(ValueError, match="0 of 9 trials reached the first rung; two are needed"):
-        tuning.importances(Tuned("t", space, (5,), 3, trials, 1.0))
-
-
-def test_nothing_is_important_where_all_trials_are_equally_good():
-    space = mlp_space(units=(1, 2), rate=(0.1, 0.2))
-    trials = [trial(number, values, [0.1]) for number, values in enumerate(space.configurations())]
-    assert tuning.importances(Tuned("t", space, (1,), 3, trials, 1.0)) == {"units": 0.0, "rate": 0.0}
 
 
 def test_no_test_image_is_read():

@@ -204,10 +204,6 @@ def load(path: str | Path | None = None, download: bool = True) -> Dataset:
     download : bool
         Whether the search may download.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     DataError
@@ -608,19 +604,10 @@ def _not_writable(path: Path, error: OSError) -> DataError:
 
 
 def pack(path: str | Path | None, target: str | Path) -> Path:
-    """Write the real data into one zip, for Colab or a machine without network. The files go in as they are.
+    """Write the real data into one zip, `target`, for Colab or a machine without network. The files go in as they are.
 
-    Parameters
-    ----------
-    path : str, Path or None
-        Folder or zip to pack; None: what `load` would read without downloading.
-    target : str or Path
-        Zip to write; replaced at the end if it is there.
-
-    Returns
-    -------
-    Path
-        `target`.
+    `path` is a folder or zip, or None for what `load` would read without downloading. A file at `target` is replaced at
+    the end.
 
     Raises
     ------

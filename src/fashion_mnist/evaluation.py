@@ -137,10 +137,10 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         Unless ``0 <= successes <= trials``, whole numbers, and there is a trial.
     """
-    interval = stats.binomtest(*_checked_counts(successes, trials)).proportion_ci(0.95, method="wilson")
+    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -220,7 +220,7 @@ def least_clear(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequenc
     return max(by_pairs(labels, first, second), key=lambda test: test["p_value"])
 
 
-def pairwise(labels: np.ndarray, predictions: Mapping[str, np.ndarray], seed: int = 0) -> pd.DataFrame:
+def pairwise(labels: np.ndarray, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Compare every two of several classifiers on the same images.
 
     Parameters
@@ -228,8 +228,6 @@ def pairwise(labels: np.ndarray, predictions: Mapping[str, np.ndarray], seed: in
     labels : ndarray of int, shape (n,)
     predictions : mapping of name to ndarray of int, shape (n,)
         At least two classifiers' predicted classes.
-    seed : int
-        Of the bootstrap.
 
     Returns
     -------
@@ -246,7 +244,7 @@ def pairwise(labels: np.ndarray, predictions: Mapping[str, np.ndarray], seed: in
     """
     if len(predictions) < 2:
         raise ValueError(f"Only {', '.join(predictions) or 'nothing'} to compare; give the predictions of two or more.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = []
     for (first, ones), (second, others) in combinations(predictions.items(), 2):
         test = mcnemar(labels, ones, others)
@@ -293,9 +291,10 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> dict[
     Raises
     ------
     ValueError
-        As `wilson_interval`.
+        If more are right than there are, or fewer than none, or if there is no image.
     """
-    (correct_a, n_a), (correct_b, n_b) = _checked_counts(correct_a, n_a), _checked_counts(correct_b, n_b)
+    if not (0 <= correct_a <= n_a > 0 and 0 <= correct_b <= n_b > 0):
+        raise ValueError(f"{correct_a} of {n_a} and {correct_b} of {n_b} are not counts; give numbers of images.")
     pooled = (correct_a + correct_b) / (n_a + n_b)
     error = np.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
     z = float((correct_a / n_a - correct_b / n_b) / error) if error else 0.0
@@ -313,8 +312,8 @@ def paired_difference(values_a: Sequence[float], values_b: Sequence[float]) -> d
     Returns
     -------
     dict
-        ``difference``, ``sd`` (sample standard deviation of the differences) and the 95 % t-interval of their mean,
-        ``low`` to ``high``.
+        ``difference``, ``sd`` (sample standard deviation of the differences), the 95 % t-interval of their mean,
+        ``low`` to ``high``, and the ``p_value`` of the paired t-test (Student, 1908).
 
     Raises
     ------
@@ -329,8 +328,10 @@ def paired_difference(values_a: Sequence[float], values_b: Sequence[float]) -> d
     mean, sd = mean_and_std(values_a - values_b)
     if not np.isfinite(mean):
         raise ValueError("A value is NaN or infinite; leave out the pairs that were not measured.")
-    half = stats.t.ppf(0.975, len(values_a) - 1).item() * sd / len(values_a) ** 0.5
-    return {"difference": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    free, error = len(values_a) - 1, sd / len(values_a) ** 0.5
+    half = stats.t.ppf(0.975, free).item() * error
+    p_value = 2 * stats.t.sf(abs(mean) / error, free).item() if error else float(mean == 0)
+    return {"difference": mean, "sd": sd, "low": mean - half, "high": mean + half, "p_value": p_value}
 
 
 # ----------------------------------------------------------------------------- Calibration and answering only when sure
@@ -513,8 +514,8 @@ def load_classifier(path: str | Path) -> keras.Model:
     return model
 
 
-def classify(model: keras.Model, images: np.ndarray, scaling: str = "raw") -> tuple[np.ndarray, str]:
-    """Class probabilities from any model that `load_classifier` accepts.
+def outputs(model: keras.Model, images: np.ndarray, scaling: str) -> np.ndarray:
+    """What any model that `load_classifier` accepts gives; `as_probabilities` makes probabilities of it.
 
     Parameters
     ----------
@@ -526,19 +527,18 @@ def classify(model: keras.Model, images: np.ndarray, scaling: str = "raw") -> tu
 
     Returns
     -------
-    probabilities : ndarray, shape (n, 10), float64
-        Rows sum to one.
-    kind : {"probabilities", "scores", "logits"}
-        What the model gave; see `as_probabilities`.
+    ndarray, shape (n, 10), float
 
     Raises
     ------
     ValueError
-        If there is no such scaling or the model's answers are not numbers.
+        If there is no such scaling.
     """
     if scaling not in SCALINGS:
         raise ValueError(f"scaling={scaling!r}; choose one of {', '.join(SCALINGS)}.")
-    return as_probabilities(_outputs(model, images, scaling))
+    starts = range(0, len(images), 500)
+    bar = tqdm(starts, desc=model.name, unit="batch", disable=None, leave=False)
+    return np.concatenate([_answers(model, images[start : start + 500], scaling, model.name) for start in bar])
 
 
 def as_probabilities(outputs: np.ndarray) -> tuple[np.ndarray, str]:
@@ -571,25 +571,13 @@ def as_probabilities(outputs: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def find_scaling(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> tuple[str, dict[str, float]]:
-    """Find out whether a model expects pixels in 0..255 or in 0..1, by its accuracy with either.
+    """Find out whether a model of `load_classifier` expects pixels in 0..255, "raw", or in 0..1, "unit".
 
-    Parameters
-    ----------
-    model : keras.Model
-        As `load_classifier` returns it.
-    images : ndarray, shape (n, 28, 28, 1), dtype uint8
-        Validation images, a thousand or two.
-    labels : ndarray of int, shape (n,)
-
-    Returns
-    -------
-    scaling : {"raw", "unit"}
-        The better one; "raw" if they are equally good.
-    accuracies : dict of str to float
-        Of both.
+    Takes a thousand or two validation images, uint8 ``(n, 28, 28, 1)``, and their labels ``(n,)``. Gives the scaling
+    with which the model is more accurate, "raw" if it is equally good with both, and the accuracy with either.
     """
     # The wrong scaling may well overflow the model; its outputs need not be numbers.
-    accuracies = {each: float((_outputs(model, images, each).argmax(axis=1) == labels).mean()) for each in SCALINGS}
+    accuracies = {each: float((outputs(model, images, each).argmax(axis=1) == labels).mean()) for each in SCALINGS}
     return max(accuracies, key=accuracies.get), accuracies
 
 
@@ -616,12 +604,6 @@ def _layout(model: keras.Model, name: object) -> tuple[int, ...]:
     raise ValueError(f"{name} takes input of shape {shape}; (n, 28, 28, 1), (n, 28, 28) or (n, 784) is needed.")
 
 
-def _outputs(model: keras.Model, images: np.ndarray, scaling: str) -> np.ndarray:
-    starts = range(0, len(images), 500)
-    bar = tqdm(starts, desc=model.name, unit="batch", disable=None, leave=False)
-    return np.concatenate([_answers(model, images[start : start + 500], scaling, model.name) for start in bar])
-
-
 def _answers(model: keras.Model, images: np.ndarray, scaling: str, name: object) -> np.ndarray:
     pixels = images.astype(np.float32).reshape(len(images), *_layout(model, name))
     return model.predict_on_batch(pixels / 255 if scaling == "unit" else pixels)
@@ -638,12 +620,6 @@ def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
         raise ValueError(f"{given} do not fit; give (n,) and (n, classes).")
     (labels,) = _checked_classes(labels, classes=probabilities.shape[1])
     return labels, _checked_probabilities(probabilities)
-
-
-def _checked_counts(successes: int, trials: int) -> tuple[int, int]:
-    if int(successes) != successes or int(trials) != trials or not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"{successes} of {trials} are not counts; give whole numbers, such as 9_540 of 10_000.")
-    return int(successes), int(trials)
 
 
 def _checked_classes(*arrays: np.ndarray, classes: int | None = None) -> list[np.ndarray]:

@@ -22,6 +22,77 @@ def curves(tuned: Tuned) -> tuple[list[list[float]], list[str], tuple[int, ...],
     return [trial.val_accuracy for trial in tuned.trials], [trial.state for trial in tuned.trials], tuned.rungs, names
 
 
+def cuts(tuned: Tuned) -> str:
+    """Between which two configurations halving cuts, and how far they are apart; in words."""
+    said = []
+    for rung in tuned.rungs[:-1]:
+        after = {trial.name: trial.accuracy_after(rung) for trial in tuned.trials if trial.epochs >= rung}
+        goes_on = [trial.name for trial in tuned.trials if trial.epochs > rung]
+        last, first = min(goes_on, key=after.get), max(set(after) - set(goes_on), key=after.get, default="")
+        if first:
+            apart = 100 * (after[last] - after[first])
+            said.append(f"after {rung} epoch{'s' * (rung > 1)} between {last} and {first}, {apart:.2f} points apart")
+    return " and ".join(said)
+
+
+def looks(trials: Sequence[Trial], curves: Mapping[str, Sequence[float]], rungs: Sequence[int]) -> pd.DataFrame:
+    """Configurations that were trained out all the same: what halving saw, or would have seen, and how they end.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+    curves : mapping of configuration to sequence of float
+        Validation accuracy after each epoch, to the end.
+    rungs : sequence of int
+        Epochs after which halving looks.
+
+    Returns
+    -------
+    DataFrame
+        A row a configuration, in the order of the trials: its factors, and its accuracy after the epochs of each rung.
+    """
+    rows = {
+        trial.name: trial.params | {rung: curves[trial.name][rung - 1] for rung in rungs}
+        for trial in trials
+        if trial.name in curves
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def importances(factors: pd.DataFrame, accuracies: pd.Series) -> dict[str, float]:
+    """Which share of the variation of accuracies each factor of a grid explains by itself (eta squared).
+
+    In a whole grid the shares are those of an analysis of variance (Fisher, 1925): what they lack to one is
+    interaction of factors and luck of trainings.
+
+    Parameters
+    ----------
+    factors : DataFrame
+        A row a configuration, a column a factor.
+    accuracies : Series
+        Of these configurations.
+
+    Returns
+    -------
+    dict of str to float
+        Most important first; all zero if all accuracies are the same.
+    """
+    whole, shares = ((accuracies - accuracies.mean()) ** 2).sum(), {}
+    for name in factors:
+        means = accuracies.groupby(factors[name]).transform("mean")
+        shares[name] = float(((means - accuracies.mean()) ** 2).sum() / whole) if whole else 0.0
+    return dict(sorted(shares.items(), key=lambda share: -share[1]))
+
+
+def explained(factors: pd.DataFrame, accuracies: pd.Series) -> str:
+    """`importances` in words, each with the means of its factor."""
+    shares, said = importances(factors, accuracies), []
+    for name, share in shares.items():
+        means = accuracies.groupby(factors[name]).mean()
+        said.append(f"`{name}` {share:.0%} ({', '.join(f'{value}: {mean:.1%}' for value, mean in means.items())})")
+    return f"{', '.join(said)}, all together {sum(shares.values()):.0%}"
+
+
 def fresh_seeds(run: Study, trial: Trial, name: str, kind: str) -> list[Network]:
     """Train a configuration to the end with seeds that its study did not use; `name`, `kind` as in `Study.train`."""
     plan, settings = trial.plan, {"name": name, "kind": kind, "first": run.seed + 1}
@@ -86,13 +157,13 @@ def repeated(name: str, starting: Sequence[Network], reported: float) -> str:
     )
 
 
-def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str) -> str:
-    """By how much one configuration is above another on the validation images, and at how many pairs of their seeds
+def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str, split: str = "validation") -> str:
+    """By how much one configuration is above another on the images of a split, and at how many pairs of their seeds
     McNemar's test tells them apart; in words."""
-    means = {name: np.mean([one.validation_accuracy for one in networks[name]]) for name in (first, second)}
+    answers = {name: [one.predictions[split].argmax(axis=1) for one in networks[name]] for name in (first, second)}
+    means = {name: np.mean([given == labels for given in some]) for name, some in answers.items()}
     better, other = sorted(means, key=means.get, reverse=True)
-    answers = [[one.predictions["validation"].argmax(axis=1) for one in networks[name]] for name in (better, other)]
-    p_values = [test["p_value"] for test in evaluation.by_pairs(labels, *answers)]
+    p_values = [test["p_value"] for test in evaluation.by_pairs(labels, answers[better], answers[other])]
     told = sum(p_value < 0.05 for p_value in p_values)
     if told == len(p_values):
         says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.1g})"
@@ -185,7 +256,7 @@ def answer(
 ) -> str:
     """What both studies found, in two sentences; `kind` in the plural, `best`, `found` and the dict as in `headline`.
 
-    `verdict` compares the two; `given_up` counts the searches that were made before this one and ended nowhere.
+    `verdict` compares the two on test images; `given_up` counts the searches before this one that ended nowhere.
     """
     size, time = (found[each] / best[each] for each in ("parameters", "seconds"))
     ours, its = map(_percent, (best, found))
@@ -195,7 +266,8 @@ def answer(
         f"project's procedure would take about {headline['saving']:.0f} times as long by an estimate (pruning alone "
         f"{headline['saving_by_pruning']:.1f}). A search of {clock(search.seconds)} in another space"
         f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} times "
-        f"the parameters and {time:.1f} times the training time: {verdict}."
+        f"the parameters and {time:.1f} times the training time. On the test images, "
+        f"which chose neither, {verdict}."
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fashion_mnist import records, spaces
+from fashion_mnist import spaces
 from fashion_mnist.spaces import Plan, Space
 
 # --- Schedule --------------------------------------------------------------------------------------------------------
@@ -52,18 +52,8 @@ def rungs(epochs: int, min_epochs: int = 1, factor: int = 3) -> tuple[int, ...]:
 def promoted(values: Mapping[int, float], factor: int, others: Mapping[int, float] | None = None) -> list[int]:
     """Which trials go on from a rung: the best ``1 / factor`` of all that reached it, rounded down, but at least one.
 
-    Parameters
-    ----------
-    values : mapping of trial number to validation accuracy
-        The trials to judge.
-    factor : int
-    others : mapping of trial number to validation accuracy, optional
-        Trials that were judged at this rung before; they count among all, and are not judged again.
-
-    Returns
-    -------
-    list of int
-        Numbers, rising. Among equal values the lower number wins.
+    `values` maps a trial's number to its validation accuracy; so does `others`, of trials that were judged at this rung
+    before: they count among all, and are not judged again. The numbers rise; among equal values the lower one wins.
     """
     everyone = {**(others or {}), **values}
     best = sorted(everyone, key=lambda number: (-everyone[number], number))[: max(1, len(everyone) // factor)]
@@ -185,7 +175,7 @@ class Trial:
     @classmethod
     def of(cls, space: Space, epochs: int, row: Mapping[str, Any], history: dict[str, list[float]]) -> Trial:
         """A trial in a study of so many epochs, given a row as `Tuned.rows` gives it, JSON or not, and its history."""
-        params = {name: _own_value(space, name, row.get(name)) for name in space.parameters}
+        params = {name: row[name] for name in space.parameters}
         plan = space.plan(params)
         plan = dataclasses.replace(plan, recipe=plan.recipe.replace(epochs=epochs))
         return cls(row["number"], params, plan, row["state"], row["error"], history, list(row["pieces"]))
@@ -228,17 +218,6 @@ class Trial:
         return self.epochs >= rung or self.state == "complete"
 
 
-def _own_value(space: Space, name: str, value: Any) -> Any:
-    """The space's own value that became this one in JSON, which has no tuples."""
-    values = space.parameters[name]
-    known = (
-        [value] if not isinstance(values, tuple) else [v for v in values if records.plain(v) == records.plain(value)]
-    )
-    if not known or value is None:
-        raise ValueError(f"A trial has {name}={value!r}, which space {space.name!r} lacks: it is of another space.")
-    return known[0]
-
-
 @dataclass(frozen=True)
 class Tuned:
     """What a study found.
@@ -266,13 +245,7 @@ class Tuned:
     def from_rows(
         cls, space: Space | str, rows: Iterable[Mapping[str, Any]], rungs: Sequence[int], factor: int, seconds: float
     ) -> Tuned:
-        """The study whose `rows` these are, JSON or not, under the space's name.
-
-        Raises
-        ------
-        ValueError
-            If a trial has a value that the space lacks; the message names it.
-        """
+        """The study whose `rows` these are, JSON or not, under the space's name."""
         space = spaces.named(space)
         keys = ("val_accuracy", "val_loss", "seconds")
         trials = [Trial.of(space, rungs[-1], row, {key: list(row.get(key, ())) for key in keys}) for row in rows]

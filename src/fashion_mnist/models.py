@@ -35,14 +35,7 @@ MOMENTUM = 0.9
 
 
 def build(name: str, **arguments: object) -> keras.Model:
-    """Build an architecture of the registry.
-
-    Parameters
-    ----------
-    name : str
-        A key of `ARCHITECTURES`.
-    **arguments
-        Passed to the builder.
+    """Build the network that is called so in `ARCHITECTURES`, with arguments of its builder.
 
     Returns
     -------

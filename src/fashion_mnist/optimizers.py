@@ -128,15 +128,15 @@ def _is_kernel(variable) -> bool:
     return len(variable.shape) == 4 and variable.shape[2] > 1
 
 
-def orthogonalised(matrix, steps: int = 3):
+def orthogonalised(matrix):
     """Move a matrix's singular values towards one and keep its singular vectors, by a quintic Newton-Schulz iteration.
+
+    The coefficients trade accuracy for speed: after three steps all but the smallest singular values lie between 0.5
+    and 1.3, which serves a training as well as ones.
 
     Parameters
     ----------
     matrix : tensor, shape (m, n), float32
-    steps : int
-        The coefficients trade accuracy for speed: after three steps all but the smallest singular values lie
-        between 0.5 and 1.3, which serves a training as well as ones.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def orthogonalised(matrix, steps: int = 3):
     x = matrix if wide else ops.transpose(matrix)
     x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)  # the largest singular value is at most one now
     x = ops.cast(x, best_precision())
-    for _ in range(steps):
+    for _ in range(3):
         gram = ops.matmul(x, ops.transpose(x))
         x = 3.4445 * x + ops.matmul(-4.7750 * gram + 2.0315 * ops.matmul(gram, gram), x)
     x = ops.cast(x, "float32")

@@ -24,7 +24,6 @@ BUDGETS = {  # smoke, quick (on other data than the official), full
     "tuning_images": (None, 800, None),  # of the training set, in the studies
     "tuning_epochs": (3, 3, 9),  # of a configuration that is not pruned
     "grid_trials": (3, 3, None),  # configurations of a grid; None takes all
-    "checked_trials": (2, 2, 12),  # trained out to see what pruning lost
     "search_trials": (2, 2, 18),
     "ablation_epochs": (1, 1, 12),  # of each training that changes one thing
     "ablation_seeds": (1, 1, 3),

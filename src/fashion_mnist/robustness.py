@@ -102,12 +102,7 @@ def robustness(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Accuracy of a classifier on disturbed images.
 
-    Parameters
-    ----------
-    predict : callable
-        Gives probabilities ``(n, k)`` of images ``(n, 28, 28, 1)`` uint8.
-    images : ndarray, shape (n, 28, 28, 1), dtype uint8
-    labels : ndarray of int, shape (n,)
+    `predict` gives probabilities ``(n, k)`` of uint8 images ``(n, 28, 28, 1)``.
 
     Returns
     -------

@@ -30,6 +30,7 @@ from typing import Any
 from fashion_mnist._backend import accelerated, all_layers, best_precision, resolved  # isort: skip  # noqa: F401  first
 import keras
 import numpy as np
+from scipy import special
 
 from fashion_mnist import files, optimizers
 from fashion_mnist.augment import Augmentation, augment
@@ -248,10 +249,6 @@ def fit(
     progress : bool, optional
         Show a bar; by default only where a person looks at a terminal.
 
-    Returns
-    -------
-    Fit
-
     Raises
     ------
     ValueError
@@ -328,8 +325,7 @@ def predict(model: keras.Model, images: np.ndarray, *, mirror: bool = False, bat
     logits = _logits(model, images, batch_size)
     if mirror:
         logits = (logits + _logits(model, images[:, :, ::-1], batch_size)) / 2
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return special.softmax(logits, axis=1)
 
 
 def _logits(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -39,7 +39,6 @@ import distributed
 import keras
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
@@ -198,38 +197,6 @@ def describe(space: Space | str) -> dict[str, Any]:
     ]
     parameters = {name: repr(values) for name, values in space.parameters.items()}
     return {"space": space.name, "parameters": parameters, "plans": records.digest(repr(meant).encode())}
-
-
-def importances(tuned: Tuned) -> dict[str, float]:
-    """Which share of the variation of validation accuracy each parameter of a grid explains by itself (eta squared).
-
-    Compared are trials after the first rung, which all reach that do not fail. In a whole grid the shares are those of
-    an analysis of variance (Fisher, 1925): what they lack to one is interaction of parameters and luck of trainings.
-
-    Parameters
-    ----------
-    tuned : Tuned
-
-    Returns
-    -------
-    dict of str to float
-        Most important first; all zero if all accuracies are the same.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two trials can be compared.
-    """
-    epochs = tuned.rungs[0]
-    compared = [trial for trial in tuned.trials if trial.epochs >= epochs]
-    if len(compared) < 2:
-        raise ValueError(f"{len(compared)} of {len(tuned.trials)} trials reached the first rung; two are needed.")
-    accuracy = pd.Series([trial.accuracy_after(epochs) for trial in compared])
-    whole, shares = ((accuracy - accuracy.mean()) ** 2).sum(), {}
-    for name in tuned.space.parameters:
-        means = accuracy.groupby([trial.params[name] for trial in compared]).transform("mean")
-        shares[name] = float(((means - accuracy.mean()) ** 2).sum() / whole) if whole else 0.0
-    return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
 
 def plain_keras_rates(

@@ -42,10 +42,6 @@ def lines(
         Lower and upper ends about the points of a line, drawn as bars.
     ax : Axes, optional
         On given axes the legend is left to the caller.
-
-    Returns
-    -------
-    Figure
     """
     figure, axis = style.panel(ax, (8, 4.6))
     looks, greys = (style.line(index) for index in range(len(curves))), cycle(("#000000", "#999999"))
@@ -68,10 +64,6 @@ def class_balance(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) 
     ----------
     counts : mapping of split to ndarray, shape (classes,)
     class_names : sequence of str
-
-    Returns
-    -------
-    Figure
     """
     figure, (bars, pie) = plt.subplots(1, 2, figsize=(8, 2.6), width_ratios=(1.6, 1))
     rows, left = range(len(class_names)), np.zeros(len(class_names))
@@ -210,10 +202,6 @@ def per_class_bars(
     xlabel : str
         What the numbers are, with unit and split.
     ax : Axes, optional
-
-    Returns
-    -------
-    Figure
     """
     table, rows = np.stack(list(values.values())), range(len(class_names))
     falling = np.argsort(-table[0], kind="stable")
@@ -251,10 +239,6 @@ def accuracy_bars(
         Accuracies reported elsewhere under one of the names: open diamonds.
     ax : Axes, optional
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     ValueError
@@ -276,7 +260,12 @@ def accuracy_bars(
 
 
 def differences(
-    names: Sequence[str], means: Sequence[float], intervals: np.ndarray, xlabel: str, ax: Axes | None = None
+    names: Sequence[str],
+    means: Sequence[float],
+    intervals: np.ndarray,
+    shown: Sequence[bool],
+    xlabel: str,
+    ax: Axes | None = None,
 ) -> Figure:
     """Differences from a common base as dots with their intervals about a line at zero, the number beside its row.
 
@@ -286,14 +275,12 @@ def differences(
     means : sequence of float, length n
         Shares of 1; drawn in points, hundredths of it.
     intervals : ndarray, shape (n, 2)
-        Lower and upper end of each; those that leave out zero are drawn filled.
+        Lower and upper end of each.
+    shown : sequence of bool, length n
+        Which differences are established, by the test that the text names; these are drawn filled.
     xlabel : str
         What differs from what, with the split.
     ax : Axes, optional
-
-    Returns
-    -------
-    Figure
 
     Raises
     ------
@@ -304,8 +291,7 @@ def differences(
     arms = 100 * _arms(means, intervals)
     axis.axvline(0, color="0.6", linewidth=1)
     for row, mean in enumerate(means):
-        low, high = intervals[row]
-        face = style.RUN_COLOURS[0] if low > 0 or high < 0 else "white"
+        face = style.RUN_COLOURS[0] if shown[row] else "white"
         look = {"fmt": "o", "capsize": 3, "markersize": 7, "color": style.RUN_COLOURS[0], "markerfacecolor": face}
         axis.errorbar(100 * mean, row, xerr=arms[:, row : row + 1], **look)
     _rows(axis, names, [style.signed(100 * mean, 2) for mean in means])
@@ -372,8 +358,8 @@ def accuracy_against_cost(
     return figure
 
 
-def reliability_diagram(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float], split: str = "test") -> Figure:
-    """How often a network is right, by how sure it is; and how often it is that sure.
+def reliability_diagram(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> Figure:
+    """How often a network is right on test images, by how sure it is; and how often it is that sure.
 
     Parameters
     ----------
@@ -382,8 +368,6 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], errors: Mapping[str,
         of each bin. Bins of fewer than ten images tell nothing and have no point.
     errors : mapping of name to float
         Calibration errors in [0, 1] for the legend.
-    split : str
-        Names the images in the labels.
 
     Returns
     -------
@@ -400,26 +384,22 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], errors: Mapping[str,
         curves[label] = table["confidence"][told], table["accuracy"][told]
         edges = [*table["low"], table["high"][-1]]
         below.stairs(table["images"] / table["images"].sum(), edges, linewidth=1.8, **style.line(index))
-    lines(curves, ylabel=f"{split.capitalize()} accuracy", ax=above)
+    lines(curves, ylabel="Test accuracy", ax=above)
     above.set(xlim=(0, 1), ylim=(0, 1.02))
     above.legend(loc="lower right")
     xlabel = "Confidence (probability of the predicted class)"
-    below.set(xlabel=xlabel, ylabel=f"Share of\n{split} images", ylim=(0, None))
+    below.set(xlabel=xlabel, ylabel="Share of\ntest images", ylim=(0, None))
     style.percent(below.xaxis, below.yaxis, above.yaxis, decimals=0)
     return figure
 
 
-def precision_recall(
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], split: str = "test", ax: Axes | None = None
-) -> Figure:
-    """Precision against recall of each class, the hardest first in the legend.
+def precision_recall(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], ax: Axes | None = None) -> Figure:
+    """Precision against recall of each class on test images, the hardest first in the legend.
 
     Parameters
     ----------
     curves : mapping of class to (precision, recall, ...)
         As ``sklearn.metrics.precision_recall_curve`` returns them, of one class against all others; at most ten.
-    split : str
-        Names the images in the labels.
     ax : Axes, optional
 
     Returns
@@ -438,7 +418,7 @@ def precision_recall(
         handles[average, name], lowest = curve, min(lowest, recall[even])
     style.percent(axis.xaxis, axis.yaxis, decimals=0)
     shown = max(0, np.floor(10 * lowest - 2) / 10), 1.005
-    axis.set(xlabel=f"Recall, {split} images", ylabel=f"Precision, {split} images", xlim=shown, ylim=shown)
+    axis.set(xlabel="Recall, test images", ylabel="Precision, test images", xlim=shown, ylim=shown)
     axis.legend(handles=[handles[key] for key in sorted(handles)], loc="lower left", title="average precision", ncols=2)
     return figure
 
@@ -448,9 +428,8 @@ def robustness_curves(
     corruptions: Mapping[str, Sequence[float]],
     units: Mapping[str, str],
     clean: Mapping[str, float],
-    split: str = "test",
 ) -> Figure:
-    """Accuracy by the strength of each corruption, one panel a corruption and one line a network.
+    """Test accuracy by the strength of each corruption, one panel a corruption and one line a network.
 
     Parameters
     ----------
@@ -461,12 +440,6 @@ def robustness_curves(
         Of the amounts.
     clean : mapping of network to float
         Accuracies on undisturbed images, at the left end.
-    split : str
-        Names the images in the labels.
-
-    Returns
-    -------
-    Figure
     """
     columns = min(4, len(corruptions))
     rows = -(-len(corruptions) // columns)
@@ -482,7 +455,7 @@ def robustness_curves(
     for empty in axes.flat[len(corruptions) :]:
         empty.remove()
     figure.supxlabel("Amount of the disturbance (–: as it is)", fontsize=10)
-    figure.supylabel(f"{split.capitalize()} accuracy", fontsize=10)
+    figure.supylabel("Test accuracy", fontsize=10)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=min(3, len(tables)))
     return figure
 

@@ -39,10 +39,6 @@ def image_rows(rows: Mapping[str, np.ndarray], captions: Sequence[str] = (), ax:
     captions : sequence of str, optional
         Text above each column.
     ax : Axes, optional
-
-    Returns
-    -------
-    Figure
     """
     stacks = [as_images(images, f"rows[{name!r}]") for name, images in rows.items()]
     columns = max(map(len, stacks))
@@ -81,10 +77,6 @@ def image_grid(
     scale : str
         What the values are; names the colour bar, which is left out without it.
     ax : Axes, optional
-
-    Returns
-    -------
-    Figure
     """
     images = as_images(images)
     size = min(1.35, 7.2 / columns)
@@ -98,25 +90,17 @@ def image_grid(
     return figure
 
 
-def sample_grid(
-    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], columns: int = 12, ax: Axes | None = None
-) -> Figure:
-    """The first images of each class, one row a class.
+def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], ax: Axes | None = None) -> Figure:
+    """The first twelve images of each class, one row a class; a class with fewer leaves the rest of its row empty.
 
     Parameters
     ----------
     images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), values 0 to 255
     labels : ndarray of int, shape (n,)
     class_names : sequence of str
-    columns : int
-        Images a class; a class with fewer leaves the rest of its row empty.
     ax : Axes, optional
-
-    Returns
-    -------
-    Figure
     """
-    rows = {name: as_images(images)[labels == label][:columns] for label, name in enumerate(class_names)}
+    rows = {name: as_images(images)[labels == label][:12] for label, name in enumerate(class_names)}
     return image_rows({name: some for name, some in rows.items() if len(some)}, ax=ax)
 
 

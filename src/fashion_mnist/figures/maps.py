@@ -43,10 +43,6 @@ def embedding_map(
         Without them no axes are drawn: position and scale of an embedding have no meaning of their own.
     ax : Axes, optional
         On given axes the legend is left to the caller.
-
-    Returns
-    -------
-    Figure
     """
     points, labels = np.asarray(points, dtype=float), np.asarray(labels)
     colours = np.array(style.CLASS_COLOURS)
@@ -82,10 +78,6 @@ def projection_3d(points: np.ndarray, labels: np.ndarray, class_names: Sequence[
         A few thousand at most.
     labels : ndarray of int, shape (n,)
     class_names : sequence of str, at most ten
-
-    Returns
-    -------
-    Figure
     """
     figure = plt.figure(figsize=(8, 4.1))
     figure.set_layout_engine("none")  # the engine would leave a wide margin around a box in space
@@ -115,10 +107,6 @@ def feature_maps(layers: Mapping[str, np.ndarray], image: np.ndarray) -> Figure:
         Activations. Each channel has a scale of its own, from 0 (white; negative values too) to its highest value;
         one that is nowhere positive is called silent.
     image : ndarray, shape (28, 28) or (28, 28, 1), values 0 to 255
-
-    Returns
-    -------
-    Figure
     """
     figure, axes = plt.subplots(len(layers), 2, figsize=(8, 1.8 * len(layers)), width_ratios=(1, 6.6), squeeze=False)
     for (name, maps), (left, right) in zip(layers.items(), axes, strict=True):
@@ -166,18 +154,17 @@ def heat_map_overlays(images: np.ndarray, maps: np.ndarray, labels: Sequence[str
     return figure
 
 
-def evidence_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str], unit: str = "logits") -> Figure:
+def evidence_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) -> Figure:
     """Evidence for (red) and against (blue) a class, within the outlines of images: columns images, rows questions.
 
     Parameters
     ----------
     images : ndarray, shape (n, 28, 28, 1) or (n, 28, 28), values 0 to 255
     maps : mapping of question to ndarray, shape (n, h, w), any real numbers
-        All share one scale, symmetrical around 0, so that they can be compared; the sum of each is written below it.
+        In logits. All share one scale, symmetrical around 0, so that they can be compared; the sum of each is written
+        below it.
     labels : sequence of str, length n
         Text above each image.
-    unit : str
-        What the values are, for the colour bar.
 
     Returns
     -------
@@ -193,7 +180,7 @@ def evidence_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str], u
         axis.contour(gaussian_filter(image.astype(float), 1), levels=[40], colors="#333333", linewidths=0.9)
         style.bare(axis)
         axis.set_xlabel(f"sum {style.signed(np.sum(values))}", fontsize=8, labelpad=2)
-    figure.colorbar(heat, ax=figure.axes, label=f"Evidence ({unit})", shrink=0.7, pad=0.02, extend="both")
+    figure.colorbar(heat, ax=figure.axes, label="Evidence (logits)", shrink=0.7, pad=0.02, extend="both")
     return figure
 
 

@@ -54,20 +54,14 @@ def confusion_matrix(
     return figure
 
 
-def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], split: str = "test") -> Figure:
-    """Confusion matrices of several networks side by side, two a row, on one scale.
+def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Confusion matrices of several networks on test images side by side, two a row, on one scale.
 
     Parameters
     ----------
     matrices : mapping of title to ndarray of int, shape (classes, classes)
         Rows are true classes, columns predicted ones.
     class_names : sequence of str
-    split : str
-        Names the images in the labels.
-
-    Returns
-    -------
-    Figure
     """
     rows = -(-len(matrices) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(8, 0.7 + 4.1 * rows), squeeze=False, sharey=True)
@@ -77,7 +71,7 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence
     most = max(_errors(matrix).max() for matrix in matrices.values())
     for axis, (title, matrix) in zip(drawn, matrices.items(), strict=True):
         _confusion(axis, matrix, class_names, most, fontsize=8)
-        axis.set_xlabel(f"Predicted class ({split})")
+        axis.set_xlabel("Predicted class (test)")
         axis.set_title(title)
     for axis in axes[:, 0]:
         axis.set_ylabel("True class")
@@ -90,7 +84,6 @@ def significance_matrix(
     second: Sequence[str],
     differences: Sequence[float],
     p_values: Sequence[float],
-    level: float = 0.05,
     robust: Sequence[bool] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
@@ -103,9 +96,7 @@ def significance_matrix(
     differences : sequence of float in [-1, 1]
         Accuracy of the first less that of the second.
     p_values : sequence of float
-        Adjusted ones, where there are several pairs.
-    level : float
-        A difference is coloured where the p-value is below.
+        Adjusted ones, where there are several pairs. A difference is coloured where its p-value is below 0.05.
     robust : sequence of bool, optional
         Whether a pair's difference holds at every seed: only these are filled, others are outlined. All if not given.
     ax : Axes, optional
@@ -122,8 +113,8 @@ def significance_matrix(
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     for one, other, gain, p_value, holds in zip(first, second, differences, p_values, robust, strict=True):
         y, x = rows.index(one), columns.index(other)
-        edge = (style.RIGHT if gain > 0 else style.WRONG) if p_value < level else "#EFEFEF"
-        fill = edge if holds or p_value >= level else "white"
+        edge = (style.RIGHT if gain > 0 else style.WRONG) if p_value < 0.05 else "#EFEFEF"
+        fill = edge if holds or p_value >= 0.05 else "white"
         axis.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, facecolor=fill, edgecolor=edge, linewidth=1.6))
         text, ink = style.signed(100 * gain, 2), "white" if fill in (style.RIGHT, style.WRONG) else "#333333"
         axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
@@ -131,7 +122,7 @@ def significance_matrix(
     handles = [Patch(color=colour, label=meaning) for colour, meaning in meanings.items()]
     if not all(robust):
         handles.append(Patch(facecolor="white", edgecolor=style.GREY, label="not at every pair of seeds"))
-    title = f"Row less column, points of accuracy; coloured where adjusted p < {level:g}"
+    title = "Row less column, points of accuracy; coloured where adjusted p < 0.05"
     axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, title=title)
     return figure
 
@@ -153,10 +144,6 @@ def factor_heatmaps(
         have both values, whatever their other factors; it is empty if there is none.
     label : str
         What the numbers are; they are shown in per cent.
-
-    Returns
-    -------
-    Figure
     """
     factors = pd.DataFrame(configurations)
     percent = 100 * pd.Series(accuracies)

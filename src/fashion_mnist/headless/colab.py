@@ -43,17 +43,8 @@ def write_colab(notebooks: Sequence[str] | None = None, target: str | Path | Non
     what the notebook's record names under ``reads``, up to `LIMIT` bytes: records and cards first, then arrays and
     the figures that it names, predictions, and weights, the largest last. The same files give the same bytes.
 
-    Parameters
-    ----------
-    notebooks : sequence of str, optional
-        Names of notebooks, such as ``01_eda``; all of notebooks/ if not given.
-    target : str or Path, optional
-        Folder for the copies, made if missing; build/colab if not given.
-
-    Returns
-    -------
-    list of Copy
-        One a notebook, in the order of the study.
+    `notebooks` are names such as ``01_eda``, all if not given; the copies come in the order of the study. `target` is a
+    folder, build/colab if not given.
 
     Raises
     ------

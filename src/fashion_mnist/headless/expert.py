@@ -183,7 +183,7 @@ def find(name: str | None = None) -> Network:
     usable = [network for network in every if network.has_weights]
     if not usable:
         raise FileNotFoundError(f"There are no weights in {data.root() / 'models'}; they come with the repository.")
-    return max(usable, key=lambda network: network.card["scores"]["validation"]["accuracy"])
+    return max(usable, key=lambda network: network.validation_accuracy)
 
 
 def predict(paths: list[Path], model: str | None = None, as_json: bool = False) -> int:

@@ -68,7 +68,7 @@ class Subject:
                 model = self.network.model  # the error says that there are no weights
         elif scaling == "auto":
             scaling = self._scaling(dataset)
-        probabilities, kind = evaluation.classify(model, images, scaling)
+        probabilities, kind = evaluation.as_probabilities(evaluation.outputs(model, images, scaling))
         if kind == "scores":
             _say(f"{self.name}: its outputs do not sum to one; they are divided by their sum.")
         return probabilities, {"scaled": scaling, "outputs": kind}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion_mnist import data, files, profiles
+from fashion_mnist.figures import style
 from fashion_mnist.headless import datamap, runner
 from fashion_mnist.networks import clock
 
@@ -150,7 +151,7 @@ def _page(
             heading = (re.findall(r"^#+\s+(.+)$", cell.source, re.M) or [heading])[-1]
         cell.metadata.setdefault("alt", f"Figure: {heading}")
     about = {"title": chapter.title, "doubts": chapter.doubts, "provenance": chapter.provenance}
-    resources = {"chapter": about, "before": before, "after": after, "accent": _colour(), "map": mapped}
+    resources = {"chapter": about, "before": before, "after": after, "accent": style.RIGHT, "map": mapped}
     return exporter.from_notebook_node(chapter.notebook, {**resources, "metadata": {"path": str(root / "notebooks")}})[
         0
     ]
@@ -163,7 +164,7 @@ def _map(exporter: Any, chapter: Chapter, shown: datamap.Points) -> str:
         network=shown.network,
         contents=datamap.contents(shown),
         sprite=datamap.sprite(shown.images),
-        resources={"accent": _colour()},
+        resources={"accent": style.RIGHT},
     )
 
 
@@ -179,13 +180,7 @@ def _overview(exporter: Any, chapters: Sequence[Chapter], shown: datamap.Points 
     ordered = sorted(chapters, key=lambda chapter: chapter.name != runner.SUMMARIES[-1])
     template = exporter.environment.get_template("overview.html.j2")
     dots = len(shown.labels) if shown else 0
-    return template.render(chapters=ordered, made=made, dots=dots, resources={"accent": _colour()})
-
-
-def _colour() -> str:
-    from fashion_mnist.figures import style
-
-    return style.RIGHT
+    return template.render(chapters=ordered, made=made, dots=dots, resources={"accent": style.RIGHT})
 
 
 def _linked(page: str, names: Sequence[str]) -> str:
