@@ -17,6 +17,7 @@ from fashion_mnist import data, explore, models, profiles, records, study
 from fashion_mnist.headless import colab
 from fashion_mnist.networks import Network
 
+ipywidgets = pytest.importorskip("ipywidgets")
 ROOT = Path(__file__).parents[1]
 TOUR = ROOT / "notebooks" / "main.ipynb"
 plt.switch_backend("Agg")
@@ -120,6 +121,13 @@ def test_without_a_person_one_state_is_drawn_and_told(run, networks, monkeypatch
     assert len(plt.get_fignums()) == 1, "the figure that the notebook shows"
 
 
+def test_without_ipywidgets_one_state_is_drawn_and_told(run, networks, monkeypatch):
+    monkeypatch.setattr("IPython.get_ipython", answers(True))
+    monkeypatch.setattr(explore.importlib.util, "find_spec", lambda name: None)
+    assert explore.explore(run, networks, [3]) is None
+    assert run.said[0].startswith("*The explorer needs ipywidgets, which is not installed here, so this is one")
+
+
 def test_numbers_of_the_sample_are_called_so(run, networks):
     run = dataclasses.replace(run, banner="SAMPLE DATA: generated images")
     _, words = explore.look(run, 3, networks[0], "conv2", "HiResCAM")
@@ -128,13 +136,13 @@ def test_numbers_of_the_sample_are_called_so(run, networks):
 
 def test_a_kernel_tells_papermill_from_a_person():
     """Both in one real kernel: papermill's client cannot be asked anything, Jupyter's can."""
-    cell = nbformat.v4.new_code_cell("from fashion_mnist import explore\nprint(explore._somebody())")
+    cell = nbformat.v4.new_code_cell("from fashion_mnist import explore\nprint(explore._nobody())")
     client = nbclient.NotebookClient(nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3", timeout=120)
     with client.setup_kernel():
         told = client.execute_cell(cell, 0).outputs[0].text
         client.kc.allow_stdin = True
         told += client.execute_cell(cell, 0).outputs[0].text
-    assert told == "False\nTrue\n"
+    assert told == "Nobody was there to move the sliders\nNone\n"
 
 
 @pytest.mark.slow

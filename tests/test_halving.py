@@ -125,7 +125,7 @@ def test_halving_replayed_on_whole_trainings():
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_a_study_read_from_its_record_is_the_study(keep):
     """Through JSON, with every kind of parameter and state; seconds are rounded once."""
-    kinds = space(keep, units=(4, 16), mode=("a", "b"), flag=(True, False), rate=Float(0, 1))
+    kinds = space(keep, units=((4, 8), (16,)), mode=("a", "b"), flag=(True, False), rate=Float(0, 1))
     random = np.random.default_rng(0)
 
     def params(units):
@@ -139,7 +139,7 @@ def test_a_study_read_from_its_record_is_the_study(keep):
     trials = [
         Trial(number, values, plan(values, keep), state, error, found, list(map(float, random.random(2))))
         for number, (state, error, found) in enumerate(outcomes)
-        for values in [params((4, 16)[number % 2])]
+        for values in [params(((4, 8), (16,))[number % 2])]
     ]
     tuned = Tuned("mlp", kinds, (1, 3, 9), 3, trials, 12.5)
     read = Tuned.from_rows(kinds, json.loads(json.dumps(tuned.rows())), [1, 3, 9], 3, 12.5)
@@ -160,3 +160,10 @@ def test_the_plan_of_a_trial_read_has_the_study_s_epochs():
     read = Tuned.from_rows(space(units=(4,)), rows, (1, 5), 5, 1.0)
     assert read.best.plan.recipe.epochs == 5
     assert (read.best.accuracy, read.best.seconds) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("values", [{"units": 5}, {}], ids=["another value", "no value"])
+def test_a_trial_of_another_space_is_refused(values):
+    row = {"number": 0, **values, "state": "complete", "error": None, "val_accuracy": [0.5], "pieces": [1.0]}
+    with pytest.raises(ValueError, match=r"A trial has units=.*, which space 'mlp' lacks"):
+        Tuned.from_rows(space(units=(4, 8)), [row], (1,), 2, 1.0)

@@ -137,10 +137,10 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         Unless ``0 <= successes <= trials``, whole numbers, and there is a trial.
     """
-    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    interval = stats.binomtest(*_checked_counts(successes, trials)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -291,10 +291,9 @@ def two_proportions(correct_a: int, n_a: int, correct_b: int, n_b: int) -> dict[
     Raises
     ------
     ValueError
-        If more are right than there are, or fewer than none, or if there is no image.
+        As `wilson_interval`.
     """
-    if not (0 <= correct_a <= n_a > 0 and 0 <= correct_b <= n_b > 0):
-        raise ValueError(f"{correct_a} of {n_a} and {correct_b} of {n_b} are not counts; give numbers of images.")
+    (correct_a, n_a), (correct_b, n_b) = _checked_counts(correct_a, n_a), _checked_counts(correct_b, n_b)
     pooled = (correct_a + correct_b) / (n_a + n_b)
     error = np.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
     z = float((correct_a / n_a - correct_b / n_b) / error) if error else 0.0
@@ -620,6 +619,12 @@ def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
         raise ValueError(f"{given} do not fit; give (n,) and (n, classes).")
     (labels,) = _checked_classes(labels, classes=probabilities.shape[1])
     return labels, _checked_probabilities(probabilities)
+
+
+def _checked_counts(successes: int, trials: int) -> tuple[int, int]:
+    if int(successes) != successes or int(trials) != trials or not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"{successes} of {trials} are not counts; give whole numbers, such as 9_540 of 10_000.")
+    return int(successes), int(trials)
 
 
 def _checked_classes(*arrays: np.ndarray, classes: int | None = None) -> list[np.ndarray]:

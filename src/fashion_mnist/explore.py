@@ -6,6 +6,7 @@ Widgets need somebody to move them. Where nobody can, as under papermill, one ch
 from __future__ import annotations
 
 import html
+import importlib.util
 import io
 import re
 from collections.abc import Sequence
@@ -32,8 +33,8 @@ def explore(
 ) -> ipywidgets.VBox | None:
     """Let a reader choose what a network is shown and how it is explained; see what it answers, and why.
 
-    Where nobody is there to move a widget, the first image, network and method and the last layer are drawn, with a
-    sentence that says so.
+    Where ipywidgets is missing, or nobody is there to move a widget, the first image, network and method and the last
+    layer are drawn, with a sentence that says so.
 
     Parameters
     ----------
@@ -53,10 +54,9 @@ def explore(
     layers = [[(_spoken(name), name) for name in layers_to_explain(network.model)] for network in networks]
     strengths = {"shift": shift, "erasing": erasing, "noise": noise}
     methods = [*TRUSTED, *(name for name in explain.METHODS if name not in TRUSTED)]
-    if not _somebody():
+    if reason := _nobody():
         _, words = look(run, images[0], networks[0], layers[0][-1][1], methods[0], **strengths)
-        why = "Nobody was there to move the sliders, so this is one chosen state."
-        run.say(f"*{why} In Jupyter or Colab, run this cell to choose.* {words}")
+        run.say(f"*{reason}, so this is one chosen state. In Jupyter or Colab, run this cell to choose.* {words}")
         return None
 
     import ipywidgets as widgets
@@ -167,14 +167,16 @@ def _spoken(layer: str) -> str:
     return words.replace("conv ", "convolution ").replace("relu", "ReLU")
 
 
-def _somebody() -> bool:
-    """Whether somebody can move widgets."""
+def _nobody() -> str | None:
+    """Why widgets are of no use here; None where somebody can move them."""
+    if importlib.util.find_spec("ipywidgets") is None:
+        return "The explorer needs ipywidgets, which is not installed here"
     from IPython import get_ipython
 
     # Whoever executes a notebook without a person tells the kernel that nobody can answer a question.
     kernel = getattr(get_ipython(), "kernel", None)
     request = kernel.get_parent("shell") if kernel else {}
-    return bool(request.get("content", {}).get("allow_stdin"))
+    return None if request.get("content", {}).get("allow_stdin") else "Nobody was there to move the sliders"
 
 
 def _png(figure: Figure) -> bytes:

@@ -26,12 +26,17 @@ def cuts(tuned: Tuned) -> str:
     """Between which two configurations halving cuts, and how far they are apart; in words."""
     said = []
     for rung in tuned.rungs[:-1]:
-        after = {trial.name: trial.accuracy_after(rung) for trial in tuned.trials if trial.epochs >= rung}
-        goes_on = [trial.name for trial in tuned.trials if trial.epochs > rung]
-        last, first = min(goes_on, key=after.get), max(set(after) - set(goes_on), key=after.get, default="")
-        if first:
-            apart = 100 * (after[last] - after[first])
-            said.append(f"after {rung} epoch{'s' * (rung > 1)} between {last} and {first}, {apart:.2f} points apart")
+        reached = [trial for trial in tuned.trials if trial.reached(rung)]
+        cut = [trial for trial in reached if trial.state == "pruned" and trial.epochs == rung]
+        if cut:
+            last, first = (
+                choose(some, key=lambda trial: trial.accuracy_after(rung))
+                for choose, some in ((min, [trial for trial in reached if trial not in cut]), (max, cut))
+            )
+            apart = 100 * (last.accuracy_after(rung) - first.accuracy_after(rung))
+            said.append(
+                f"after {rung} epoch{'s' * (rung > 1)} between {last.name} and {first.name}, {apart:.2f} points apart"
+            )
     return " and ".join(said)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fashion_mnist import spaces
+from fashion_mnist import records, spaces
 from fashion_mnist.spaces import Plan, Space
 
 # --- Schedule --------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Trial:
     @classmethod
     def of(cls, space: Space, epochs: int, row: Mapping[str, Any], history: dict[str, list[float]]) -> Trial:
         """A trial in a study of so many epochs, given a row as `Tuned.rows` gives it, JSON or not, and its history."""
-        params = {name: row[name] for name in space.parameters}
+        params = {name: _own_value(space, name, row.get(name)) for name in space.parameters}
         plan = space.plan(params)
         plan = dataclasses.replace(plan, recipe=plan.recipe.replace(epochs=epochs))
         return cls(row["number"], params, plan, row["state"], row["error"], history, list(row["pieces"]))
@@ -218,6 +218,17 @@ class Trial:
         return self.epochs >= rung or self.state == "complete"
 
 
+def _own_value(space: Space, name: str, value: Any) -> Any:
+    """The space's own value that became this one in JSON, which has no tuples."""
+    values = space.parameters[name]
+    known = (
+        [value] if not isinstance(values, tuple) else [v for v in values if records.plain(v) == records.plain(value)]
+    )
+    if not known or value is None:
+        raise ValueError(f"A trial has {name}={value!r}, which space {space.name!r} lacks: it is of another space.")
+    return known[0]
+
+
 @dataclass(frozen=True)
 class Tuned:
     """What a study found.
@@ -245,7 +256,13 @@ class Tuned:
     def from_rows(
         cls, space: Space | str, rows: Iterable[Mapping[str, Any]], rungs: Sequence[int], factor: int, seconds: float
     ) -> Tuned:
-        """The study whose `rows` these are, JSON or not, under the space's name."""
+        """The study whose `rows` these are, JSON or not, under the space's name.
+
+        Raises
+        ------
+        ValueError
+            If a trial has a value that the space lacks; the message names it.
+        """
         space = spaces.named(space)
         keys = ("val_accuracy", "val_loss", "seconds")
         trials = [Trial.of(space, rungs[-1], row, {key: list(row.get(key, ())) for key in keys}) for row in rows]

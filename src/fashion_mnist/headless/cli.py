@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    chosen = _parser().parse_args(arguments)
     try:
-        chosen = _parser().parse_args(arguments)
         return chosen.act(chosen) or 0
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "Interrupted.", file=sys.stderr)
@@ -103,15 +103,15 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 _count = _whole(1, 10**6)
 
 
-def _notebook(name: str) -> str:
-    """The type of an argument that names a notebook."""
+def _check_notebooks(chosen: argparse.Namespace) -> None:
+    """Leave as for any wrong usage if a notebook was named that there is not."""
     from fashion_mnist.headless import runner
 
-    try:
-        runner.notebooks([name])
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return name
+    if chosen.notebooks:
+        try:
+            runner.notebooks(chosen.notebooks)
+        except ValueError as error:
+            chosen.parser.error(str(error))
 
 
 # ------------------------------------------------------------------------------------------------ run, train, report
@@ -121,8 +121,7 @@ def _add_study(verbs: argparse._SubParsersAction) -> None:
     run, train = _verb(verbs, "run", _run), _verb(verbs, "train", _train)
     report, colab = _verb(verbs, "report", _report), _verb(verbs, "colab", _colab)
     for verb in (run, train, colab):
-        which = "which, such as 01_eda; all if not given"
-        verb.add_argument("notebooks", nargs="*", type=_notebook, metavar="NOTEBOOK", help=which)
+        verb.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="which, such as 01_eda; all if not given")
     _add_study_options(run, "how much of everything", "seed of everything random")
     again = run.add_mutually_exclusive_group()
     again.add_argument("--fresh", action="store_true", help="execute also what is done already, and train again")
@@ -143,6 +142,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
     if chosen.redraw and chosen.profile != "full":
         chosen.parser.error("--redraw goes with --profile full")
+    _check_notebooks(chosen)
     return runner.run(chosen.notebooks, chosen.profile, chosen.data, chosen.seed, chosen.fresh, chosen.redraw)
 
 
@@ -154,6 +154,7 @@ def _train(chosen: argparse.Namespace) -> int:
     """
     from fashion_mnist.headless import runner
 
+    _check_notebooks(chosen)
     return runner.train_missing(chosen.notebooks, chosen.data)
 
 
@@ -429,6 +430,7 @@ def _colab(chosen: argparse.Namespace) -> None:
     """
     from fashion_mnist.headless import colab
 
+    _check_notebooks(chosen)
     for copy in colab.write_colab(chosen.notebooks, chosen.to):
         print(f"{copy.path}  {copy.path.stat().st_size / 1e6:.1f} MB")
         if copy.left_out:

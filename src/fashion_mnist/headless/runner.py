@@ -21,7 +21,6 @@ from typing import Any
 from tqdm import tqdm
 
 from fashion_mnist import data, files, profiles, records
-from fashion_mnist.data import root as checkout  # where `data` is a parameter
 from fashion_mnist.headless.kernels import Kernels, NotebookFailed, end_orphans, environment, take_outputs
 from fashion_mnist.networks import clock, now
 
@@ -150,7 +149,7 @@ def run(
     profiles.named(profile)
     if redraw and (fresh or profile != "full"):
         raise ValueError("To draw again what the full study left, give --redraw with --profile full, without --fresh.")
-    root = checkout().resolve()
+    root = _root()
     paths = notebooks(names, root)
     dataset, place = _data(data)
     data = None if data is None else str(Path(data).expanduser().resolve())
@@ -202,7 +201,7 @@ def train_missing(names: Sequence[str] | None = None, data: str | Path | None = 
     KeyboardInterrupt
         On Ctrl-C; the same command goes on from the last epoch.
     """
-    root = checkout().resolve()
+    root = _root()
     every = sorted(notebooks(root=root), key=lambda path: (*WANTED, path.stem[:2]).index(path.stem[:2]))
     paths = [path for name in names for path in notebooks([name], root)] if names else every
     dataset, place = _data(data)
@@ -235,6 +234,10 @@ def read(path: Path) -> Any:
     except (ValueError, LookupError, AttributeError, nbformat.ValidationError) as error:
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise ValueError(f"{path.name} is no notebook ({reason}); restore it, with git for instance.") from None
+
+
+def _root() -> Path:
+    return data.root().resolve()
 
 
 def _data(place: str | Path | None) -> tuple[data.Dataset, str]:
