@@ -275,7 +275,7 @@ def test_out_holds_the_same_numbers_for_reading_and_for_programs(ours, capsys, t
         *("classification_report.txt", "metrics.json", "predictions.csv", "confusion_matrix.png", "learning_curves.png")
     }
     assert (out / "classification_report.txt").read_text() == printed
-    assert data.SAMPLE_BANNER.split(";")[0] in printed
+    assert data.SAMPLE_NOTE in printed
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["data"]["kind"] == "sample"
     with (out / "predictions.csv").open() as file:

@@ -67,10 +67,11 @@ def test_it_is_said_where_halving_cuts():
 
 def test_what_was_cut_is_looked_at_where_halving_looks(tuned):
     cut = [trial.name for trial in tuned.trials if trial.state == "pruned"]
-    curves = {cut[1]: [0.4, 0.6, 0.9], cut[0]: [0.5, 0.5, 0.6]}
+    curves = {cut[1]: [0.1, 0.6, 0.9], cut[0]: [0.5, 0.5, 0.6]}
     table = grids.looks(tuned.trials, curves, tuned.rungs)
     assert list(table.index) == cut[:2] and list(table.columns) == [*SPACE.parameters, 1, 3]
-    assert table.loc[cut[1], [1, 3]].tolist() == [0.4, 0.9]
+    seen = {trial.name: trial.accuracy_after(1) for trial in tuned.trials}
+    assert table.loc[cut[1], [1, 3]].tolist() == [seen[cut[1]], 0.9] != [0.1, 0.9], "what it saw, not what came after"
 
 
 def test_the_factor_that_decides_is_the_important_one():
@@ -118,7 +119,7 @@ def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_pa
     middle = [network(tmp_path, f"middle_seed{seed}", 0.8, right) for seed, right in ((1, 1), (2, 9))]
     networks = {"good": good, "poor": poor, "middle": middle}
     # The closest pair differs on eight images, all one way: p = 2 / 2 ** 8.
-    expected = "good is 90.00 points above poor, at every pair of seeds (McNemar, largest p = 0.008)"
+    expected = "good is 90.00 points above poor, at every pair of seeds (McNemar, largest p = 0.0078)"
     assert (
         grids.verdict(labels, networks, "good", "poor") == expected == grids.verdict(labels, networks, "poor", "good")
     )

@@ -110,6 +110,8 @@ def test_the_best_are_among_those_trained_out():
     assert [found.number for found in tuned.top(9)] == [3, 0, 2, 1]
     assert tuned.best.number == 3
     assert [(row["trials"], row["cut"]) for row in tuned.schedule()] == [(4, 1), (3, 1), (2, 0)]
+    stopped = trial(5, {}, [0.5, 0.9], "complete")  # by its recipe's patience
+    assert Tuned("t", tuned.space, tuned.rungs, 2, [*trials, stopped], 1.0).best is stopped
 
 
 def test_halving_replayed_on_whole_trainings():

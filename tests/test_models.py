@@ -182,6 +182,9 @@ def test_efficientnet_lite0_refuses_what_are_not_its_weights(tmp_path):
     other = models.save(models.cnn(**SMALL["cnn"]), tmp_path / "cnn.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights of EfficientNet-Lite0"):
         models.efficientnet_lite0(weights=other, size=32)
+    other.write_bytes(other.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"cnn\.safetensors does not hold the weights of EfficientNet-Lite0"):
+        models.efficientnet_lite0(weights=other, size=32)
     with pytest.raises(ValueError, match="size: 31"):
         models.efficientnet_lite0(size=31)
 

@@ -129,6 +129,9 @@ def test_a_photo_is_turned_as_its_exif_says():
     turned[0x0112] = 6  # turn it by 90 degrees clockwise
     file = encoded(shirt().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=turned, quality=95)
     assert alike(prepared(photos.open_picture(file)), prepared(shirt()))
+    deep = Image.fromarray(np.asarray(shirt().convert("L")).astype(np.uint16) * 257)
+    file = encoded(deep.transpose(Image.Transpose.ROTATE_90), exif=turned)
+    assert alike(prepared(photos.open_picture(file)), prepared(shirt()))
 
 
 def test_a_photo_with_a_second_picture_in_it_is_no_animation():

@@ -474,6 +474,12 @@ def test_what_is_kept_is_made_once_and_read_equal(checkout):
     assert calls == 0 and counts["n"].tolist() == [0, 1, 2] and counts["word"].tolist() == ["a", "b", "c"]
 
 
+def test_what_is_measured_anew_keeps_no_column_of_what_was_measured_before(checkout):
+    study.start("01_test", "smoke").keep("seeds", lambda: {"first": [1], "second": [2]}, [2])
+    study.start("01_test", "smoke").keep("seeds", lambda: {"first": [1]}, [1])
+    assert list(study.start("01_test", "smoke").keep("seeds", lambda: pytest.fail("made again"), [1])) == ["first"]
+
+
 def test_what_is_kept_is_made_anew_when_what_it_depends_on_changes(smoke, monkeypatch):
     network = trained(study.start("01_test", "smoke"))
     assert measured(study.start("01_test", "smoke"), [network])[1] == 0

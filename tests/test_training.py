@@ -355,6 +355,11 @@ def test_accelerated_restores_the_model_even_after_an_error():
         assert model.layers[-2].compute_dtype == "bfloat16"
         raise RuntimeError("in between")
     assert is_plain(model)
+    image, inner = layers.Input((28, 28, 1)), keras.Sequential([layers.Input((28, 28, 1)), layers.BatchNormalization()])
+    twice = keras.Sequential([image, keras.Sequential([image, inner]), keras.Sequential([image, inner])])
+    with training.accelerated(twice, "bfloat16"):
+        pass
+    assert is_plain(twice)
     unknown = training.accelerated(model, "float16")
     with pytest.raises(ValueError, match=r"precision='float16'; choose one of auto, float32, bfloat16"), unknown:
         pass
@@ -668,6 +673,7 @@ def test_what_is_chosen_is_what_is_not_the_default():
         ({"averaging": 1.0, "keep": "last"}, r"averaging=1.0 is not in \[0, 1\)"),
         ({"averaging": 0.9}, "averaging=0.9 wants keep='last'"),
         ({"rates": (("stem", -1.0),)}, "rates=.* are not pairs of a layer's name and a factor of at least 0"),
+        ({"rates": (("stem", 0.1),), "weight_decay": 0.01}, "rates=.* want weight_decay=0, not 0.01"),
     ],
 )
 def test_recipes_refuse_what_cannot_be(settings, message):

@@ -77,7 +77,7 @@ def accelerated(model: keras.Model, precision: str = "auto") -> Iterator[keras.M
     precision : {"auto", "float32", "bfloat16"}
     """
     policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[resolved(precision)]
-    every = list(all_layers(model))
+    every = list(dict.fromkeys(all_layers(model)))  # two nested models may share a layer
     outputs = {id(tensor._keras_history.operation) for tensor in keras.tree.flatten(model.outputs)}
     policies, steps = [layer.dtype_policy for layer in every], model.steps_per_execution
     on_tensorflow = keras.config.backend() == "tensorflow"

@@ -60,7 +60,8 @@ OFFICIAL_SHA256 = {  # of what they unpack to
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 SAMPLE_FINGERPRINT = "5cc23d3eba39d318"
-SAMPLE_BANNER = "SAMPLE DATA: generated images, not Fashion-MNIST; numbers below say nothing about the real data"
+SAMPLE_NOTE = "SAMPLE DATA: generated images, not Fashion-MNIST"
+SAMPLE_BANNER = f"{SAMPLE_NOTE}; numbers below say nothing about the real data"
 
 SEARCH_TIMEOUT = 2.5  # seconds in which a mirror has to send its smallest file for the search to count on it
 LOWEST_RATE = 4096  # bytes a second; a mirror that is slower is given up
@@ -78,7 +79,7 @@ class Dataset:
     source : str
         What was read, such as "official IDX files"; never a path of this machine.
     kind : {"official", "unverified", "sample"}
-        "official" only where the arrays are those of the official files, split as `load` splits them.
+        "official" where the arrays are those of the official files, split as `load` splits them, or a part of them.
     fingerprint : str
         First 16 hexadecimal digits of the SHA-256 over all three splits; the same whichever format they came in.
     """
@@ -400,7 +401,8 @@ def verify(path: str | Path | None = None) -> list[tuple[str, str, str, bool | N
     Raises
     ------
     DataError
-        If there is no data, or a file is missing. A damaged file is an entry of the list, not an error.
+        If there is no data, a file is missing, or a zip's member cannot be unpacked. Any other damaged file is an
+        entry of the list, not an error.
     """
     found = formats.find(_locate(path, download=False))
     stated, table = found.manifest().get("files", {}), []

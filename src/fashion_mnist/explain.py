@@ -382,7 +382,7 @@ def stability(
     -------
     ndarray, shape (n,), float64 in [-1, 1]
         Spearman's rank correlation, mean of the four directions; 1 is perfectly stable. NaN where the map at rest is
-        constant.
+        constant, or would be after one of the moves.
     """
     images = _checked(model, images)
     classes = _filled(model, images, _classes(model, class_index, len(images)))

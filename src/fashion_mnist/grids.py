@@ -57,7 +57,8 @@ def looks(trials: Sequence[Trial], curves: Mapping[str, Sequence[float]], rungs:
         A row a configuration, in the order of the trials: its factors, and its accuracy after the epochs of each rung.
     """
     rows = {
-        trial.name: trial.params | {rung: curves[trial.name][rung - 1] for rung in rungs}
+        trial.name: trial.params
+        | {rung: trial.accuracy_after(rung) if trial.epochs >= rung else curves[trial.name][rung - 1] for rung in rungs}
         for trial in trials
         if trial.name in curves
     }
@@ -171,11 +172,11 @@ def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str, split:
     p_values = [test["p_value"] for test in evaluation.by_pairs(labels, answers[better], answers[other])]
     told = sum(p_value < 0.05 for p_value in p_values)
     if told == len(p_values):
-        says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.1g})"
+        says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.2g})"
     elif told:
         says = f"but at {told} of {len(p_values)} pairs of seeds only (McNemar, p < 0.05)"
     else:
-        says = f"which shows no difference (McNemar, smallest p = {min(p_values):.1g})"
+        says = f"which shows no difference (McNemar, smallest p = {min(p_values):.2g})"
     return f"{better} is {100 * (means[better] - means[other]):.2f} points above {other}, {says}"
 
 

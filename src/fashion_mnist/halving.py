@@ -308,6 +308,10 @@ class Tuned:
         return self.top(1)[0]
 
     def top(self, count: int) -> list[Trial]:
-        """The best trials, best first: those that were trained longer before those that were pruned earlier."""
-        ranked = [trial for trial in self.trials if trial.state != "failed"]
-        return sorted(ranked, key=lambda trial: (trial.state != "complete", -trial.epochs, -trial.accuracy))[:count]
+        """The best trials, best first: those that were trained out, then those that were pruned, the latest first."""
+
+        def rank(trial: Trial) -> tuple[bool, int, float]:
+            cut = trial.state != "complete"  # early stopping completes a trial, too, whatever its epochs
+            return cut, -trial.epochs * cut, -trial.accuracy
+
+        return sorted((trial for trial in self.trials if trial.state != "failed"), key=rank)[:count]

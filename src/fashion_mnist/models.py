@@ -400,7 +400,7 @@ def efficientnet_lite0(weights: str | Path | None = "imagenet", size: int = 112)
     Raises
     ------
     ValueError
-        If `size` is too small, or the file holds other weights.
+        If `size` is too small, or the file is damaged or holds other weights.
     FileNotFoundError
         If the file is not there.
     """
@@ -413,11 +413,11 @@ def efficientnet_lite0(weights: str | Path | None = "imagenet", size: int = 112)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file; give weights of EfficientNet-Lite0, 'imagenet' or None.")
         records.note(path)
-        with safetensors.safe_open(path, framework="numpy") as file:
-            try:
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
                 _fill(body, file)
-            except ValueError as error:
-                raise ValueError(f"{path} does not hold the weights of EfficientNet-Lite0: {error}.") from error
+        except (ValueError, safetensors.SafetensorError) as error:
+            raise ValueError(f"{path} does not hold the weights of EfficientNet-Lite0: {error}.") from error
     return _on_garments("efficientnet_lite0", body, 1 / 128, -127 / 128)
 
 

@@ -73,7 +73,8 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
         if image.mode in ("P", "1"):  # a palette's numbers cannot be averaged
             image = image.convert("RGBA")
         elif image.mode.startswith("I"):  # 16 bits a pixel
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            about, image = image.info, Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image.info = about  # with its EXIF
         image.thumbnail((_WORKING, _WORKING), Image.Resampling.BOX)
         return ImageOps.exif_transpose(image)
     except PhotoError:
@@ -138,9 +139,7 @@ def _background(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     near = (np.abs(colours - ground) <= _NEAR).all(axis=-1)
     if (np.abs(rim - ground) <= _NEAR).all(axis=-1).mean() < 0.5:  # a room, a street: no background to take away
         return ground, np.zeros_like(near)
-    regions, _ = ndimage.label(near)
-    at_rim = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
-    return ground, near & np.isin(regions, at_rim)
+    return ground, ~ndimage.binary_fill_holes(~near)
 
 
 def _extent(garment: np.ndarray) -> tuple[slice, slice]:

@@ -201,7 +201,7 @@ def differences(card: Mapping[str, Any], identity: Mapping[str, Any]) -> list[st
 
 def machine() -> dict[str, Any]:
     """CPU model, cores this process may use, memory, and those CPU flags that decide about speed."""
-    import psutil  # comes with ipykernel
+    import psutil
 
     model, flags = platform.processor() or platform.machine(), ""
     if sys.platform == "linux":

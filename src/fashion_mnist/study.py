@@ -334,7 +334,10 @@ class Study:
         from fashion_mnist import tuning
         from fashion_mnist.halving import Tuned
 
-        chosen, question = self._asked(space, seed, options)
+        chosen = self.data.subset(self.profile.tuning_images, None, None)
+        images = {"fingerprint": self.data.fingerprint, "images": len(chosen.y_train)}
+        asked = {"space": tuning.describe(space), "options": options, "seed": self.seed if seed is None else seed}
+        question = records.plain({**asked, "data": images, "version": tuning.VERSION})
         known = self.shipped.get("studies", {}).get(table, {})
         older = {"version": question["version"]} if self.replays else {}  # is still what the full study has
         same = known.get("question", {}) | older == question
@@ -359,20 +362,6 @@ class Study:
         self.studies[table] = {**about, "rows": tuned.rows()}
         print(f"{space}: {len(tuned.trials)} configurations, {tuned.epochs} epochs in {clock(tuned.seconds)}")
         return tuned
-
-    def _asked(self, space: str, seed: int | None, options: Mapping[str, Any]) -> tuple[data.Dataset, dict[str, Any]]:
-        """The images that a study is made on, and what decides about its result."""
-        from fashion_mnist import tuning
-
-        chosen = self.data.subset(self.profile.tuning_images, None, None)
-        question = {
-            "space": tuning.describe(space),
-            "options": dict(options),
-            "seed": self.seed if seed is None else seed,
-            "data": {"fingerprint": self.data.fingerprint, "images": len(chosen.y_train)},
-            "version": tuning.VERSION,
-        }
-        return chosen, records.plain(question)
 
     def keep(self, name: str, make: Callable[[], Any], of: Iterable[Any] = ()) -> dict[str, np.ndarray]:
         """Measure or compute something once; later runs read it from ``results/arrays/NOTEBOOK.npz``, which
@@ -417,7 +406,8 @@ class Study:
             found = {column: _as_text(np.asarray(made[column])) for column in made}
             found |= {".seconds": np.array(took), ".question": np.array(key)}
             # At once, for a later cell may fail and the run then leaves nothing.
-            records.write_arrays(measured, others | {f"{name}/{column}": values for column, values in found.items()})
+            kept = {key: values for key, values in others.items() if key.partition("/")[0] != name}
+            records.write_arrays(measured, kept | {f"{name}/{column}": values for column, values in found.items()})
             while self.finished:
                 self.finished.pop().unlink(missing_ok=True)
         else:
@@ -564,7 +554,7 @@ def start(
     what = "What the full study left is shown and checked. " if replays else ""
     folder = "images/, models/ and results/" if out == root else f"{out.relative_to(root).as_posix()}/"
     print(f"Profile {profile}, seed {seed}. {what}Figures, networks and results go to {folder}")
-    banner = data.SAMPLE_BANNER.split(";")[0] if dataset.kind == "sample" else None
+    banner = data.SAMPLE_NOTE if dataset.kind == "sample" else None
     study = Study(name, budget, seed, dataset, root, out, replays, banner)
     in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     if in_notebook and name[0].isdigit():  # `main` and benchmarks ask no question of their own

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist._backend import accelerated, all_layers, best_precision, resolved  # isort: skip  # noqa: F401  first
+from fashion_mnist._backend import accelerated, all_layers, resolved  # isort: skip  first
 import keras
 import numpy as np
 from scipy import special
@@ -91,7 +91,7 @@ class Recipe:
         the weights themselves.
     rates : tuple of (str, float)
         Factors of the learning rate for groups of layers (Howard & Ruder, 2018): the first whose text the path of a
-        variable begins with counts.
+        variable begins with counts. Without `weight_decay`.
     augmentation : Augmentation
     """
 
@@ -129,6 +129,8 @@ class Recipe:
             raise ValueError(f"Recipe averaging={self.averaging!r} wants keep='last': the average is known at the end.")
         if not all(len(pair) == 2 and isinstance(pair[0], str) and pair[1] >= 0 for pair in self.rates):
             raise ValueError(f"Recipe rates={self.rates!r} are not pairs of a layer's name and a factor of at least 0.")
+        if self.rates and self.weight_decay:  # which Keras applies at the whole rate, to layers of factor 0, too
+            raise ValueError(f"Recipe rates={self.rates!r} want weight_decay=0, not {self.weight_decay!r}.")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Recipe:

@@ -150,7 +150,7 @@ def tune(
     grid = _grid_order(space, trials, seed) if space.is_grid else None
     trials = len(grid) if grid is not None else trials or 36
     cohort = cohort or (trials if grid is not None else factor**2)
-    precision = training.best_precision() if precision == "auto" else precision
+    precision = training.resolved(precision)
     settings = {"seed": seed, "precision": precision, "deterministic": deterministic}
     sampler = "grid" if space.is_grid else "tpe"
     question = {"rungs": list(steps), "factor": factor, "sampler": sampler, "trials": trials, "cohort": cohort}

@@ -210,7 +210,8 @@ def per_class_bars(
     axis.hlines(rows, table.min(axis=0), table.max(axis=0), color="#BBBBBB", linewidth=2, zorder=1)
     for index, name in enumerate(values):
         look = {"color": style.line(index)["color"], "marker": style.marker(index)}
-        axis.scatter(table[index], rows, s=55, label=name, zorder=2, **look)
+        aside = 0.12 * (index - (len(values) - 1) / 2)  # so that none hides another
+        axis.scatter(table[index], np.add(rows, aside), s=45, label=name, zorder=2, **look)
     style.rows(axis, class_names)
     axis.set_xlabel(xlabel)
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=_columns(values))
@@ -248,7 +249,7 @@ def accuracy_bars(
     look = {"fmt": "o", "capsize": 3, "markersize": 7, "label": "measured here"}
     axis.errorbar(means, range(len(names)), xerr=_arms(means, intervals), **look)
     if references:
-        look = {"s": 55, "marker": "D", "facecolors": "white", "edgecolors": style.RUN_COLOURS[1], "zorder": 3}
+        look = {"s": 55, "marker": "D", "facecolors": "none", "edgecolors": style.RUN_COLOURS[1], "zorder": 3}
         at = [list(names).index(name) for name in references]
         axis.scatter(list(references.values()), at, label="reported elsewhere", **look)
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)

@@ -122,7 +122,7 @@ def feature_maps(layers: Mapping[str, np.ndarray], image: np.ndarray) -> Figure:
     return figure
 
 
-def heat_map_overlays(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) -> Figure:
+def heat_map_overlays(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
     """Heat maps laid over the images they explain: columns images, rows methods, the plain images on top.
 
     Parameters
@@ -154,7 +154,7 @@ def heat_map_overlays(images: np.ndarray, maps: np.ndarray, labels: Sequence[str
     return figure
 
 
-def evidence_maps(images: np.ndarray, maps: np.ndarray, labels: Sequence[str]) -> Figure:
+def evidence_maps(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
     """Evidence for (red) and against (blue) a class, within the outlines of images: columns images, rows questions.
 
     Parameters

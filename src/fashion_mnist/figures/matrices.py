@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -94,7 +94,7 @@ def significance_matrix(
     first, second : sequence of str, length pairs
         The two networks of each pair, every two once.
     differences : sequence of float in [-1, 1]
-        Accuracy of the first less that of the second.
+        Test accuracy of the first less that of the second.
     p_values : sequence of float
         Adjusted ones, where there are several pairs. A difference is coloured where its p-value is below 0.05.
     robust : sequence of bool, optional
@@ -104,7 +104,7 @@ def significance_matrix(
     Returns
     -------
     Figure
-        Row less column, in points of accuracy, each pair once.
+        Row less column, in points, each pair once.
     """
     rows, columns = list(dict.fromkeys(first)), list(dict.fromkeys(second))
     robust = [True] * len(first) if robust is None else robust
@@ -119,10 +119,11 @@ def significance_matrix(
         text, ink = style.signed(100 * gain, 2), "white" if fill in (style.RIGHT, style.WRONG) else "#333333"
         axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
     meanings = {style.RIGHT: "row is better", style.WRONG: "row is worse", "#EFEFEF": "no difference shown"}
-    handles = [Patch(color=colour, label=meaning) for colour, meaning in meanings.items()]
+    there = {patch.get_edgecolor() for patch in axis.patches}
+    handles = [Patch(color=colour, label=text) for colour, text in meanings.items() if to_rgba(colour) in there]
     if not all(robust):
         handles.append(Patch(facecolor="white", edgecolor=style.GREY, label="not at every pair of seeds"))
-    title = "Row less column, points of accuracy; coloured where adjusted p < 0.05"
+    title = "Row less column, points of test accuracy; coloured where adjusted p < 0.05"
     axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, title=title)
     return figure
 

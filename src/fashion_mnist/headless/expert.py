@@ -149,7 +149,7 @@ def strangeness(
     Returns
     -------
     dict of str to ndarray, shape (n,)
-        Highest probability, highest logit and energy (Liu et al., 2020), each negated; distance to the nearest centre,
+        Highest probability and highest logit, each negated; energy (Liu et al., 2020); distance to the nearest centre,
         Euclidean and after Mahalanobis (Lee et al., 2018). Higher is stranger.
     """
     scores = {

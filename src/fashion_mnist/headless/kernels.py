@@ -21,7 +21,7 @@ class NotebookFailed(Exception):
 
 def end_orphans(folder: Path) -> None:
     """End kernels that were started below a folder by a command that was killed: for a second each may still write."""
-    import psutil  # comes with ipykernel
+    import psutil
 
     def is_orphan(command: list[str]) -> bool:
         return "ipykernel_launcher" in command and any(part.startswith(f"{folder}{os.sep}") for part in command)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import keras
     import pandas as pd
 
-BANNER = data.SAMPLE_BANNER.split(";")[0]
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -132,7 +130,7 @@ def evaluate(name: str, place: Path | None, split: str, scaling: str, out: Path 
     summary["calibration_error"] = evaluation.calibration_error(labels, probabilities)
     classes = evaluation.class_report(labels, probabilities.argmax(axis=1), data.CLASS_NAMES)
     report = f"{name}: {len(labels):,} images of the {split} split\n\n{_report(summary, classes)}"
-    report += f"\n\n{BANNER}" if dataset.kind == "sample" else ""
+    report += f"\n\n{data.SAMPLE_NOTE}" if dataset.kind == "sample" else ""
     facts = records.plain({**_measured(dataset, split), "model": name, **how, **summary, "classes": classes})
     print(json.dumps(facts, indent=2) if as_json else report)
     if out is not None:
@@ -174,7 +172,7 @@ def compare(names: Sequence[str], place: Path | None, split: str, scaling: str, 
     if as_json:
         print(json.dumps(records.plain({**_measured(dataset, split), "models": rows, "pairs": pairs}), indent=2))
         return
-    print(f"{len(labels):,} images of the {split} split{f'. {BANNER}' if dataset.kind == 'sample' else ''}\n")
+    print(f"{len(labels):,} images of the {split} split{f'. {data.SAMPLE_NOTE}' if dataset.kind == 'sample' else ''}\n")
     width = max(map(len, subjects))
     for row in rows:
         print(f"{row['name']:<{width}}  {row['accuracy']:7.2%}  {_interval(row)}")
@@ -271,7 +269,7 @@ def _draw(out: Path, subject: Subject, dataset: data.Dataset, split: str, labels
     from fashion_mnist import figures
 
     figures.style.use()
-    banner = f"\n{BANNER}" if dataset.kind == "sample" else ""
+    banner = f"\n{data.SAMPLE_NOTE}" if dataset.kind == "sample" else ""
     matrix = evaluation.confusion(labels, probabilities.argmax(axis=1))
     title = f"{Path(subject.name).stem}, {split} images{banner}"
     drawn = {"confusion_matrix": figures.matrices.confusion_matrix(matrix, data.CLASS_NAMES, title)}

@@ -15,7 +15,7 @@ from fashion_mnist.networks import clock
 
 KINDS = {
     "official": [],
-    "sample": [data.SAMPLE_BANNER.split(";")[0]],
+    "sample": [data.SAMPLE_NOTE],
     "unverified": ["UNVERIFIED DATA: not the official files"],
 }
 
@@ -185,6 +185,4 @@ def _overview(exporter: Any, chapters: Sequence[Chapter], shown: datamap.Points 
 
 def _linked(page: str, names: Sequence[str]) -> str:
     """The page with links from notebook to notebook leading to their pages."""
-    for name in names:
-        page = re.sub(rf'href="(?:\./)?{re.escape(name)}\.ipynb', f'href="{name}.html', page)
-    return page
+    return re.sub(rf'href="(?:\./)?({"|".join(map(re.escape, names))})\.ipynb', r'href="\1.html', page)
