@@ -465,7 +465,7 @@ def _logit(axis: Axes, label: str) -> None:
     """Accuracies on a scale that gives halving an error nearly the same length everywhere."""
     axis.set_ylabel(f"{label}\n(logit scale)")
     axis.set_yscale("logit")
-    ticks = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 0.995, 0.999)
+    ticks = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 0.995, 0.999)
     axis.yaxis.set_major_locator(FixedLocator(ticks))
     axis.yaxis.set_minor_locator(NullLocator())
     style.percent(axis.yaxis, decimals=1)
