@@ -71,6 +71,7 @@ def test_settings_that_do_not_fit_are_refused():
         ({"space": mlp_space(units=(1, 2)), "workers": 1.5}, "workers=1.5 is not a positive whole number"),
         ({"space": mlp_space(units=(1, 2)), "min_epochs": 2}, "min_epochs=2 is more than epochs=1"),
         ({"space": mlp_space(units=(1, 2)), "factor": 1}, "factor=1"),
+        ({"space": mlp_space(units=(1, 2)), "precision": "float16"}, "precision='float16'; choose one of auto"),
         ({"space": mlp_space(units=(1, 2)), "workers": 2, "scheduler": "tcp://127.0.0.1:1"}, "one of them"),
         ({"space": mlp_space(units=(1, 2)), "name": "a/b"}, "no name for a study"),
         ({"space": Space("x", {"a": (1,)}, lambda _: Plan("vgg", {}, RECIPE))}, "no architecture 'vgg'"),
