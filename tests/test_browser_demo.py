@@ -43,7 +43,7 @@ def visit(chromium, address):
         contexts.append(context)
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address.rstrip("/"))
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.goto(address)
