@@ -74,6 +74,52 @@ def test_what_was_cut_is_looked_at_where_halving_looks(tuned):
     assert table.loc[cut[1], [1, 3]].tolist() == [seen[cut[1]], 0.9] != [0.1, 0.9], "what it saw, not what came after"
 
 
+RANKED = pd.Series({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4})
+
+
+def test_looks_that_rank_as_the_ends_do_correlate_whatever_their_distances():
+    shuffled = pd.Series({"d": 0.9, "c": 0.6, "b": 0.59, "a": 0.0, "of no end": 0.3})
+    assert grids.rank_correlation(shuffled, RANKED) == {"correlation": 1, "low": 1, "high": 1, "configurations": 4}
+    swapped = grids.rank_correlation(pd.Series({"a": 0.2, "b": 0.1, "c": 0.3, "d": 0.4}), RANKED)
+    assert swapped["correlation"] == pytest.approx(0.8), "1 - 6 * 2 / (4 * 15)"
+    assert swapped["low"] < 0 < 0.8 < swapped["high"], "of four configurations little can be said"
+
+
+def test_looks_that_rank_nothing_have_no_correlation():
+    for looks in (0 * RANKED, pd.Series({"of no end": 0.3})):
+        assert np.isnan([grids.rank_correlation(looks, RANKED)[key] for key in ("correlation", "low", "high")]).all()
+
+
+def test_the_studys_first_look_stands_beside_those_of_the_trainings_that_end_there(tuned):
+    names = [trial.name for trial in tuned.trials]  # whose first looks are 0.5, 0.6, 0.4 and 0.3
+    ends = [0.7, 0.8, 0.6, 0.5]
+    curves = {name: [1 - end, end, end] for name, end in zip(names, ends, strict=True)}
+    table = grids.first_looks(tuned, curves)
+    own, within = "the study's own first look", "within one training"
+    assert list(table.index) == [(within, 1), (within, 2), (own, 1)], "the last epoch is its own end"
+    assert table["correlation"].tolist() == pytest.approx([-1, 1, 1])
+    found = grids.look_headline(table)
+    assert found == pytest.approx({"first_look_rank_correlation": 1, "first_look_rank_correlation_within": -1})
+    lines, intervals = grids.look_lines(table)
+    assert {name: y.tolist() for name, (_, y) in lines.items()} == {within: pytest.approx([-1, 1]), own: [1]}
+    assert intervals[own].tolist() == [pytest.approx([1, 1])]
+    assert grids.look_agreement(table) == (
+        "The study's own first looks have a rank correlation of 1.00 with these ends (95 % interval 1.00 to 1.00, a "
+        "bootstrap over 4 configurations); the first epochs of the very trainings that end there have −1.00."
+    )
+    others = grids.first_looks(tuned, {f"not {name}": curve for name, curve in curves.items()})
+    assert "too few configurations" in grids.look_agreement(others)
+
+
+def test_a_later_first_look_may_end_with_another_configuration_and_costs_more(tuned):
+    first, second, *others = (trial.name for trial in tuned.trials)
+    curves = {first: [0.5, 0.6, 0.7], second: [0.4, 0.7, 0.9]} | {name: [0.1] * 3 for name in others}
+    assert grids.replayed(tuned.trials, curves, (1, 3), 3) == (first, 4 + 2)
+    assert grids.replayed(tuned.trials, curves, (2, 3), 3) == (second, 8 + 1)
+    del curves[second]
+    assert grids.replayed(tuned.trials, curves, (3,), 3) == (first, 9), "what was not trained out is left out"
+
+
 def test_the_factor_that_decides_is_the_important_one():
     factors = pd.DataFrame([{"units": units, "rate": rate} for units in (1, 2, 3) for rate in (0.1, 0.2, 0.3)])
     accuracies = factors["units"].map({1: 0.2, 2: 0.5, 3: 0.9}) + factors["rate"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
+from scipy import stats
 
-from fashion_mnist import evaluation, records, tuning
+from fashion_mnist import evaluation, halving, records, tuning
 from fashion_mnist.halving import Trial, Tuned
 from fashion_mnist.networks import Network, clock
 from fashion_mnist.study import Study
@@ -63,6 +66,124 @@ def looks(trials: Sequence[Trial], curves: Mapping[str, Sequence[float]], rungs:
         if trial.name in curves
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def rank_correlation(looks: pd.Series, ends: pd.Series, resamples: int = 10_000) -> dict[str, float]:
+    """Whether a look at configurations ranks them as their ends do (Spearman, 1904).
+
+    Parameters
+    ----------
+    looks, ends : Series, shape (n,)
+        Validation accuracies by configuration; those that only one of them has are left out.
+    resamples : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict of str to float
+        ``correlation``, its 95 % bootstrap interval over configurations, ``low`` to ``high``, and how many
+        ``configurations`` it is of. NaN where there is none or all accuracies are the same; a resample of which that
+        is true is left out.
+    """
+    both = pd.DataFrame({"look": looks, "end": ends}).dropna().to_numpy()
+    if not len(both):
+        return {"correlation": np.nan, "low": np.nan, "high": np.nan, "configurations": 0}
+    drawn = np.random.default_rng(0).integers(len(both), size=(resamples, len(both)))
+    ranks = stats.rankdata(both[np.vstack([np.arange(len(both)), drawn])], axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    spread = np.sqrt((ranks**2).sum(axis=1).prod(axis=1))
+    products = ranks.prod(axis=2).sum(axis=1)
+    found = np.divide(products, spread, out=np.full(len(spread), np.nan), where=spread > 0)
+    known = found[np.isfinite(found)] if np.isfinite(found[0]) else found[:1]
+    low, high = np.percentile(known, (2.5, 97.5))
+    return {"correlation": float(found[0]), "low": float(low), "high": float(high), "configurations": len(both)}
+
+
+def first_looks(tuned: Tuned, curves: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """How well looks after each epoch would rank a grid's configurations, and how well the study's first look did.
+
+    Parameters
+    ----------
+    tuned : Tuned
+    curves : mapping of configuration to sequence of float
+        Validation accuracy after each epoch of trainings to the end; they need not be the study's own.
+
+    Returns
+    -------
+    DataFrame
+        `rank_correlation` with the ends of these trainings, a row a look, by ``look`` and ``epoch``: "within one
+        training" after each epoch but the last, and "the study's own first look" after the first rung.
+    """
+    table, rung = pd.DataFrame.from_dict(curves, orient="index"), tuned.rungs[0]
+    seen = {("within one training", epoch): table[epoch - 1] for epoch in range(1, table.shape[1])}
+    own = {trial.name: trial.accuracy_after(rung) for trial in tuned.trials if trial.reached(rung)}
+    seen["the study's own first look", rung] = pd.Series(own).reindex(table.index)
+    ends = table.iloc[:, -1]
+    rows = pd.DataFrame({look: rank_correlation(accuracies, ends) for look, accuracies in seen.items()}).T
+    return rows.rename_axis(["look", "epoch"])
+
+
+def look_lines(looks: pd.DataFrame) -> tuple[dict, dict]:
+    """The lines of `first_looks` and their intervals, as `figures.curves.lines` takes them."""
+    lines, intervals = {}, {}
+    for name, rows in looks.groupby("look", sort=False):
+        aside = -0.12 * (name == "the study's own first look")  # so that neither interval hides the other
+        lines[name] = rows.index.get_level_values("epoch") + aside, rows["correlation"].to_numpy()
+        intervals[name] = rows[["low", "high"]].to_numpy()
+    return lines, intervals
+
+
+def look_agreement(looks: pd.DataFrame) -> str:
+    """What `first_looks` has of the first look, in words."""
+    (own,) = looks.loc["the study's own first look"].to_dict("records")
+    if np.isnan(own["correlation"]):
+        return "The study's first looks and these ends share too few configurations for a rank correlation."
+    between = f"{own['low']:.2f} to {own['high']:.2f}"
+    within = looks.loc["within one training", "correlation"].iloc[0]
+    return (
+        f"The study's own first looks have a rank correlation of {own['correlation']:.2f} with these ends (95 % "
+        f"interval {between}, a bootstrap over {own['configurations']:.0f} configurations); the first epochs of the "
+        f"very trainings that end there have {within:.2f}."
+    ).replace("-", "−")
+
+
+def look_headline(looks: pd.DataFrame) -> dict[str, float]:
+    """What the headline has of `first_looks`: the study's own, and that within the trainings that end there."""
+    names = {
+        "first_look_rank_correlation": "the study's own first look",
+        "first_look_rank_correlation_within": "within one training",
+    }
+    return {key: looks.loc[name, "correlation"].iloc[0] for key, name in names.items()}
+
+
+def replayed(
+    trials: Sequence[Trial], curves: Mapping[str, Sequence[float]], rungs: Sequence[int], factor: int
+) -> tuple[str, int]:
+    """What halving with other rungs would have ended with, and what it would have cost.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        Those that `curves` lacks are left out.
+    curves : mapping of configuration to sequence of float
+        As in `first_looks`.
+    rungs, factor
+        As in `halving.halving`.
+
+    Returns
+    -------
+    winner, epochs : str, int
+        A configuration, and how many epochs are trained in all.
+    """
+    whole = [
+        dataclasses.replace(trial, state="complete", history={"val_accuracy": list(curves[trial.name])})
+        for trial in trials
+        if trial.name in curves
+    ]
+    epochs, alive = 0, len(whole)
+    for before, rung in itertools.pairwise((0, *rungs)):
+        epochs, alive = epochs + alive * (rung - before), max(1, alive // factor)
+    return halving.replay_halving(whole, rungs, factor).name, epochs
 
 
 def importances(factors: pd.DataFrame, accuracies: pd.Series) -> dict[str, float]:
