@@ -171,6 +171,13 @@ def test_per_class_bars_draw_a_dot_for_each_class_and_network():
     assert names_of(axis.get_yticklabels()) == list(NAMES)[::-1] and axis.yaxis_inverted(), "the highest on top"
 
 
+def test_few_rows_of_dots_make_a_low_figure():
+    heights = [
+        charts.per_class_bars({"first": np.arange(rows)}, NAMES[:rows], "F1 (test)").get_figheight() for rows in (2, 10)
+    ]
+    assert heights == pytest.approx([1.88, 4.6])
+
+
 def test_accuracy_bars_draw_means_intervals_and_references():
     intervals = [[0.88, 0.9], [0.91, 0.93]]
     (axis,) = drawn(

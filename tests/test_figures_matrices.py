@@ -97,20 +97,3 @@ def test_a_difference_that_does_not_hold_at_every_seed_is_only_outlined():
     edges = {to_hex(patch.get_edgecolor()).upper() for patch in axis.patches}
     assert edges == {style.WRONG, "#EFEFEF"}
     assert "not at every pair of seeds" in [text.get_text() for text in axis.get_legend().get_texts()]
-
-
-def test_a_cell_is_the_mean_over_all_other_factors():
-    configurations = [{"a": a, "b": b, "c": c} for a in (2, 1) for b in (10, 20) for c in (0, 1)]
-    accuracies = [values["a"] / 10 + values["b"] / 100 + values["c"] / 50 for values in configurations]
-    figure = drawn(matrices.factor_heatmaps(configurations, accuracies, [("a", "b"), ("c", "a")]))
-    left, right = figure.axes[:2]
-    assert [text.get_text() for text in left.texts] == ["21.00", "31.00", "31.00", "41.00"]  # a rising, then b
-    assert [text.get_text() for text in right.texts] == ["25.00", "35.00", "27.00", "37.00"]
-    assert (left.get_ylabel(), left.get_xlabel()) == ("a", "b")
-    assert left.images[0].get_clim() == right.images[0].get_clim()
-
-
-def test_combinations_that_were_not_tried_are_empty():
-    tried = [{"a": 1, "b": 1}, {"a": 2, "b": 2}]
-    axis = drawn(matrices.factor_heatmaps(tried, [0.5, 0.6], [("a", "b")])).axes[0]
-    assert [text.get_text() for text in axis.texts] == ["50.00", "", "", "60.00"]

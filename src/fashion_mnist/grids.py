@@ -211,13 +211,26 @@ def importances(factors: pd.DataFrame, accuracies: pd.Series) -> dict[str, float
     return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
 
-def explained(factors: pd.DataFrame, accuracies: pd.Series) -> str:
-    """`importances` in words, each with the means of its factor."""
-    shares, said = importances(factors, accuracies), []
-    for name, share in shares.items():
-        means = accuracies.groupby(factors[name]).mean()
-        said.append(f"`{name}` {share:.0%} ({', '.join(f'{value}: {mean:.1%}' for value, mean in means.items())})")
-    return f"{', '.join(said)}, all together {sum(shares.values()):.0%}"
+def shares(factors: pd.DataFrame, first: pd.Series, ends: pd.Series) -> pd.DataFrame:
+    """`importances` of each factor, a row each, for accuracies ``after the first look`` and ``in the end``."""
+    return pd.DataFrame({"after the first look": importances(factors, first), "in the end": importances(factors, ends)})
+
+
+def effects(factors: pd.DataFrame, first: pd.Series, ends: pd.Series) -> str:
+    """What the shares of `importances` do not say: what they leave unexplained, and which way each factor acts; for
+    accuracies at the first look and in the end, in words."""
+    at_first, in_the_end = shares(factors, first, ends).sum()
+    said = []
+    for name, values in factors.items():
+        low, high = values.min(), values.max()
+        gains = [100 * (each[values == high].mean() - each[values == low].mean()) for each in (first, ends)]
+        changes = " and ".join(f"{gain:+.1f}".replace("-", "−") for gain in gains)
+        said.append(f"{changes} for `{name}` ({low} to {high})")
+    return (
+        f"Together the factors explain {at_first:.0%} after the first look and {in_the_end:.0%} in the end; the rest "
+        "is how they act together, and luck. From a factor's lowest value to its highest mean accuracy changes by, in "
+        f"points, after the first look and in the end: {', '.join(said)}."
+    )
 
 
 def fresh_seeds(run: Study, trial: Trial, name: str, kind: str) -> list[Network]:
@@ -332,7 +345,14 @@ def starting_procedure(run: Study, tuned: Tuned, stopped: Seeds) -> tuple[float,
     return float(np.average(epochs, weights=cost)), float(found["seconds"])
 
 
-def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost: tuple[float, float]) -> dict:
+def headline(
+    grid: Tuned,
+    search: Tuned,
+    best: pd.Series,
+    found: pd.Series,
+    cost: tuple[float, float],
+    whole: Tuned | None = None,
+) -> dict:
     """Headline numbers of both notebooks.
 
     Parameters
@@ -342,16 +362,22 @@ def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost
         Rows of `scores`, of the grid's best and of the search's.
     cost : tuple of float
         As `starting_procedure` gives it.
+    whole : Tuned, optional
+        The grid without pruning. If not given, what it would take follows from the epochs that were trained.
 
     Returns
     -------
     dict of str to float
         ``saving`` is what that procedure takes to what the study took. It is the product of ``saving_by_pruning``
-        (all trained out, at the study's own speed), ``saving_by_schedule`` (whose whole trainings have another number
-        of epochs) and ``saving_by_engine`` (an epoch is faster).
+        (all trained out, by this study's recipe), ``saving_by_schedule`` (whose whole trainings have another number of
+        epochs) and ``saving_by_engine`` (an epoch is faster).
     """
     epochs, seconds = cost
-    our_epoch = sum(trial.seconds / max(1, trial.epochs) for trial in grid.trials)  # of all configurations, as theirs
+    # An epoch of all configurations, as theirs.
+    if whole:
+        our_epoch = whole.seconds / grid.rungs[-1]
+    else:
+        our_epoch = sum(trial.seconds / max(1, trial.epochs) for trial in grid.trials)
     return {
         "configurations": len(grid.trials),
         "best_validation_accuracy_mean": best["mean"],
@@ -371,6 +397,22 @@ def headline(grid: Tuned, search: Tuned, best: pd.Series, found: pd.Series, cost
     }
 
 
+def saving(grid: Tuned, headline: Mapping[str, float], whole: Tuned | None = None) -> str:
+    """The saving and its factors, in words; all three as in `headline`."""
+    pruned = f"{grid.epochs} epochs instead of {len(grid.trials) * grid.rungs[-1]}"
+    how = (
+        f"measured: {clock(grid.seconds)} instead of {clock(whole.seconds)}"
+        if whole
+        else "the time of those that were not trained follows from those that were"
+    )
+    return (
+        f"All {len(grid.trials)} would take {headline['full_grid_epochs_each']:.1f} epochs each, "
+        f"{headline['full_grid_seconds'] / 3600:.1f} hours in all, {headline['saving']:.1f} times the study's time: "
+        f"{headline['saving_by_pruning']:.2f} by pruning ({pruned}; {how}) × {headline['saving_by_schedule']:.2f} by "
+        f"their length × {headline['saving_by_engine']:.2f} by speed."
+    )
+
+
 def answer(
     kind: str,
     grid: Tuned,
@@ -380,18 +422,22 @@ def answer(
     headline: Mapping,
     verdict: str,
     given_up: int = 0,
+    trained_out: str = "",
 ) -> str:
-    """What both studies found, in two sentences; `kind` in the plural, `best`, `found` and the dict as in `headline`.
+    """What both studies found; `kind` in the plural, `best`, `found` and the dict as in `headline`.
 
-    `verdict` compares the two on test images; `given_up` counts the searches before this one that ended nowhere.
+    `verdict` compares the two on test images; `given_up` counts the searches before this one that ended nowhere;
+    `trained_out` is what became of the others of the grid.
     """
     size, time = (found[each] / best[each] for each in ("parameters", "seconds"))
     ours, its = map(_percent, (best, found))
     return (
-        f"Of {len(grid.trials)} {kind} halving ends with **{grid.best.name}** after {clock(grid.seconds)}; trained "
-        f"with fresh seeds ({best['seeds']:.0f}) it names {ours} of the validation images correctly. The starting "
-        f"project's procedure would take about {headline['saving']:.0f} times as long by an estimate (pruning alone "
-        f"{headline['saving_by_pruning']:.1f}). A search of {clock(search.seconds)} in another space"
+        f"Of {len(grid.trials)} {kind} halving chooses **{grid.best.name}** in {clock(grid.seconds)}"
+        f"{'; ' * bool(trained_out)}{trained_out}. With fresh seeds ({best['seeds']:.0f}) {grid.best.name} names "
+        f"{ours} of the validation images correctly. Pruning alone saves a factor of "
+        f"{headline['saving_by_pruning']:.1f}, with schedule and engine about {headline['saving']:.0f} against the "
+        f"starting project's procedure, by an estimate. A search of {clock(search.seconds)} in another "
+        f"space"
         f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} times "
         f"the parameters and {time:.1f} times the training time. On the test images, "
         f"which chose neither, {verdict}."
@@ -403,7 +449,7 @@ def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, 
     accuracies = map(_percent, (best, found))
     factors = " × ".join(f"{headline[f'saving_by_{factor}']:.2f}" for factor in ("pruning", "schedule", "engine"))
     saving = f"{headline['saving']:.1f}-fold = {factors}"
-    heads = ["Grid", "Configurations", "Best of the grid", "Best of the search", "Time of the grid's study"]
+    heads = ["Grid", "Configurations", "Chosen from the grid", "Best of the search", "Time of the grid's study"]
     cells = [grid, headline["configurations"], *accuracies, clock(headline["study_seconds"]), saving]
     return records.table([*heads, "Saving (pruning × schedule × engine)"], [cells])
 

@@ -195,6 +195,8 @@ def per_class_bars(
 ) -> Figure:
     """A number for each class and network as dots, one row a class, the first network's highest on top.
 
+    What has a few numbers each, such as the factors of a grid, can stand for the classes.
+
     Parameters
     ----------
     values : mapping of network to ndarray, shape (classes,)
@@ -206,7 +208,7 @@ def per_class_bars(
     table, rows = np.stack(list(values.values())), range(len(class_names))
     falling = np.argsort(-table[0], kind="stable")
     table, class_names = table[:, falling], [class_names[index] for index in falling]
-    figure, axis = style.panel(ax, (8, 4.6))
+    figure, axis = style.panel(ax, (8, 1.2 + 0.34 * len(class_names)))
     axis.hlines(rows, table.min(axis=0), table.max(axis=0), color="#BBBBBB", linewidth=2, zorder=1)
     for index, name in enumerate(values):
         look = {"color": style.line(index)["color"], "marker": style.marker(index)}

@@ -1,13 +1,11 @@
-"""Coloured tables: confusions, comparisons of pairs, factors of a study."""
+"""Coloured tables: confusions and comparisons of pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba
@@ -125,39 +123,6 @@ def significance_matrix(
         handles.append(Patch(facecolor="white", edgecolor=style.GREY, label="not at every pair of seeds"))
     title = "Row less column, points of test accuracy; coloured where adjusted p < 0.05"
     axis.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4, title=title)
-    return figure
-
-
-def factor_heatmaps(
-    configurations: Sequence[Mapping[str, Any]],
-    accuracies: Sequence[float],
-    pairs: Sequence[tuple[str, str]],
-    label: str = "Validation accuracy",
-) -> Figure:
-    """Mean accuracy for each combination of two factors, one panel a pair, one scale for all.
-
-    Parameters
-    ----------
-    configurations : sequence of n mappings of factor to value
-    accuracies : sequence of float, length n, values 0 to 1
-    pairs : sequence of (str, str)
-        Factors along the rows and along the columns of each panel. A cell is the mean over all configurations that
-        have both values, whatever their other factors; it is empty if there is none.
-    label : str
-        What the numbers are; they are shown in per cent.
-    """
-    factors = pd.DataFrame(configurations)
-    percent = 100 * pd.Series(accuracies)
-    tables = [percent.groupby([factors[a], factors[b]]).mean().unstack() for a, b in pairs]
-    low, high = min(table.min(axis=None) for table in tables), max(table.max(axis=None) for table in tables)
-    size, ratios = (8, 1.3 + 0.55 * max(map(len, tables))), [table.shape[1] for table in tables]
-    figure, axes = plt.subplots(1, len(pairs), figsize=size, width_ratios=ratios, squeeze=False)
-    for axis, table, (row_factor, column_factor) in zip(axes[0], tables, pairs, strict=True):
-        texts = table.map(lambda mean: "" if np.isnan(mean) else f"{mean:.2f}").to_numpy()
-        _cells(axis, table.to_numpy(), texts, low, high, fontsize=8.5)
-        _names(axis, table.index, table.columns, rotation=0, ha="center")
-        axis.set(xlabel=column_factor, ylabel=row_factor, aspect="auto")
-    figure.colorbar(axis.images[0], ax=list(axes[0]), pad=0.02, label=f"{label} (%)")
     return figure
 
 
