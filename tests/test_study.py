@@ -642,11 +642,17 @@ def test_a_record_has_the_format_of_the_design(tmp_path, monkeypatch):
     run = a_study(tmp_path)
     frame = pd.DataFrame({"n": np.array([1, 2]), "share": [0.5, np.nan]}, index=pd.Index(["Bag", "Coat"], name="class"))
     headline = {"test_accuracy_mean": np.float32(0.5), "images": np.int64(7)}
-    run.save_result(headline, {"classes": frame, "counts": np.arange(3)}, summary="A **finding**.", readme={"a": "|b|"})
+    run.save_result(
+        headline,
+        {"classes": frame, "counts": np.arange(3)},
+        summary="A **finding**.",
+        finding="Why? So.",
+        readme={"a": "|b|"},
+    )
     record = records.read("01_test", tmp_path)
     assert list(record) == [
         *("name", "profile", "seed", "data", "created", "seconds", "machine", "versions", "git", "run", "modules"),
-        *("reads", "headline", "tables", "studies", "summary", "readme"),
+        *("reads", "headline", "tables", "studies", "summary", "finding", "readme"),
     ]
     assert (record["name"], record["profile"], record["seed"], record["run"]) == ("01_test", "quick", 0, "0123abcd")
     assert record["data"] == {"source": "arrays of a test", "kind": "unverified", "fingerprint": "0123456789abcdef"}
@@ -658,7 +664,8 @@ def test_a_record_has_the_format_of_the_design(tmp_path, monkeypatch):
         "classes": [{"class": "Bag", "n": 1, "share": 0.5}, {"class": "Coat", "n": 2, "share": None}],
         "counts": [0, 1, 2],
     }
-    assert (record["studies"], record["summary"], record["readme"]) == ({}, "A **finding**.", {"a": "|b|"})
+    assert (record["studies"], record["summary"], record["finding"]) == ({}, "A **finding**.", "Why? So.")
+    assert record["readme"] == {"a": "|b|"}
 
 
 def test_a_headline_that_is_no_number_leaves_the_old_record(tmp_path):

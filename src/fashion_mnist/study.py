@@ -455,6 +455,7 @@ class Study:
         tables: Mapping[str, Any] | None = None,
         *,
         summary: str = "",
+        finding: str = "",
         readme: str | Mapping[str, str] = "",
     ) -> None:
         """Write the notebook's record, ``results/NAME.json``, and beside it the `arrays` that figures need.
@@ -470,6 +471,9 @@ class Study:
             trials of `tune` are added.
         summary : str
             What was found, a sentence or two in Markdown; the notebook's first lines, the report and the tour show it.
+        finding : str
+            The one question of the notebook that a stranger would ask, and its answer, each a sentence in Markdown: the
+            tour and README begin with those of all notebooks.
         readme : str or mapping of str to str
             Markdown that README shows between its markers, one fragment or several by name.
 
@@ -497,6 +501,7 @@ class Study:
             "tables": records.plain({**(tables or {}), **trials}),
             "studies": records.plain(studies),
             "summary": summary,
+            "finding": finding,
             "readme": records.plain(readme),
         }
         if self.replays:  # the numbers are of that machine and those versions
