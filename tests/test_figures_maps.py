@@ -80,14 +80,6 @@ def test_names_stay_off_the_thumbnails(rng, images):
     assert not any(thumbnail.overlaps(text.get_window_extent()) for text in axis.texts)
 
 
-def test_projection_3d_draws_every_class_from_two_sides(rng, labels):
-    figure = drawn(maps.projection_3d(rng.normal(size=(40, 3)), labels, NAMES))
-    left, right = figure.axes
-    assert [sum(len(dots.get_offsets()) for dots in axis.collections) for axis in (left, right)] == [40, 40]
-    assert left.azim != right.azim
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(NAMES)
-
-
 # --------------------------------------------------------------------------------------------------------- feature maps
 
 
@@ -167,7 +159,6 @@ def test_an_answer_shows_both_images_the_maps_and_all_probabilities(images, rng)
 
 
 def test_figures_of_the_package_raise_no_warnings(recwarn, images, labels, rng):
-    drawn(maps.projection_3d(rng.normal(size=(40, 3)), labels, NAMES))
     drawn(maps.embedding_map(rng.normal(size=(40, 2)), labels, NAMES, images, [1]))
     drawn(maps.feature_maps({"conv2d": np.zeros((7, 7, 4))}, images[0]))
     plt.close("all")

@@ -1,4 +1,4 @@
-"""Maps: points in the plane and in space, heat maps over images, answers of filters."""
+"""Maps: points in the plane, heat maps over images, answers of filters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter
 
 from fashion_mnist.figures import style
@@ -66,35 +65,6 @@ def embedding_map(
     present = np.unique(labels)
     names = [class_names[label] for label in present]
     style.write_names(axis, names, strongholds(points, labels, present), on=True, fontsize=11, fontweight="bold")
-    return figure
-
-
-def projection_3d(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Points in space from two sides, a colour and a marker a class.
-
-    Parameters
-    ----------
-    points : ndarray, shape (n, 3)
-        A few thousand at most.
-    labels : ndarray of int, shape (n,)
-    class_names : sequence of str, at most ten
-    """
-    figure = plt.figure(figsize=(8, 4.1))
-    figure.set_layout_engine("none")  # the engine would leave a wide margin around a box in space
-    size = np.clip(20_000 / len(points), 8, 20)
-    for left, azimuth in ((0.01, -75), (0.51, -15)):
-        axis = figure.add_axes((left, 0.15, 0.455, 0.93), projection="3d")
-        for label, name in enumerate(class_names):
-            look = {"c": style.CLASS_COLOURS[label], "marker": style.CLASS_MARKERS[label], "alpha": 0.85}
-            axis.scatter(*np.asarray(points)[labels == label].T, s=size, linewidths=0, label=name, **look)
-        axis.view_init(15, azimuth)
-        axis.set_box_aspect((1, 1, 0.95), zoom=1.05)
-        for number, each in enumerate((axis.xaxis, axis.yaxis, axis.zaxis), start=1):
-            each.set_major_locator(MaxNLocator(4))
-            each.set_label_text(f"Component {number}", fontsize=9)
-            each.set_tick_params(labelsize=8, pad=-1)
-    handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncols=5, markerscale=2, columnspacing=1.2, handletextpad=0.2)
     return figure
 
 
