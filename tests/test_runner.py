@@ -491,6 +491,20 @@ def test_full_on_official_data_replaces_the_notebook(real_data, checkout, monkey
     assert "unchanged" in capsys.readouterr().out
 
 
+def test_a_notebook_copied_from_another_takes_nothing_of_it_away(real_data, checkout, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_DATA", str(real_data))
+    first = write_notebook(checkout, "02_a", RECORD.format(name="02_a"))
+    assert runner.run(profile="full") == 0
+    made = {path: path.read_bytes() for path in (checkout / "images").iterdir()}
+    assert runner.stamp(first)["files"].keys() == {"images/02_a.png", "results/02_a.json"}
+    mine = write_notebook(checkout, "10_mine", RECORD.format(name="10_mine"))
+    files.write_json(mine, read(mine) | {"metadata": read(first)["metadata"]})  # as a copy has it
+    assert runner.run(["10_mine"], profile="full") == 0
+    assert runner.stamp(mine)["files"].keys() == {"images/10_mine.png", "results/10_mine.json"}
+    assert {path: path.read_bytes() for path in made} == made
+    assert runner.record_of(first)["name"] == "02_a"
+
+
 def test_what_the_full_study_did_not_make_is_not_drawn_again(checkout):
     for wrong in ({"profile": "quick"}, {"profile": "full", "fresh": True}):
         with pytest.raises(ValueError, match="--redraw with --profile full, without --fresh"):

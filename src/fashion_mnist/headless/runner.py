@@ -391,9 +391,10 @@ class _Run:
             target = place / path.relative_to(stage)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-        before = stamp(copy)
-        for gone in before["files"].keys() - made["files"].keys() if "run" in before else ():
-            (place / gone).unlink(missing_ok=True)  # a figure that no notebook makes any more
+        before = stamp(copy).get("files", {})
+        if f"results/{copy.stem}.json" in before:  # else the stamp came with the notebook that this one was copied from
+            for gone in before.keys() - made["files"].keys():
+                (place / gone).unlink(missing_ok=True)  # a figure that no notebook makes any more
         source.metadata["fashion_mnist"] = made
         files.write_text(copy, nbformat.writes(source))
 
