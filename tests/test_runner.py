@@ -232,6 +232,24 @@ def test_a_run_from_start_to_unchanged(checkout, noise, tmp_path, monkeypatch, c
     assert executed(checkout) == ["main"]
 
 
+MEASURES = """\
+from fashion_mnist import study
+run = study.start("01_a", PROFILE, SEED, DATA)
+for name in ("first", "second"):
+    run.keep(name, lambda: {"n": [1, 2, 3]})
+run.save_result({"n": 3}, summary="There are three.")"""
+
+
+def test_a_notebook_that_keeps_two_measurements_is_done_after_one_run(checkout, capsys):
+    write_notebook(checkout, "01_a", COUNT.format(name="01_a"), MEASURES)
+    assert runner.run(profile="smoke") == 0
+    assert (checkout / "build" / "measured" / "smoke" / "01_a.npz").is_file()
+    capsys.readouterr()
+    assert runner.run(profile="smoke") == 0
+    assert executed(checkout) == ["01_a"]
+    assert "unchanged" in capsys.readouterr().out
+
+
 def test_only_what_depends_on_a_change_runs_again(checkout, package, capsys):
     reading = "records.read('01_a', root / 'build' / 'smoke')\n"
     imports, *rest = RECORD.format(name="02_b").partition("files.write_text")
