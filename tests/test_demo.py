@@ -1,5 +1,6 @@
 """The live demo: who can reach it, what it sends, what it shows. In a browser: test_browser_demo.py."""
 
+import dataclasses
 import socket
 import subprocess
 import sys
@@ -122,6 +123,10 @@ def test_without_the_data_of_the_network_there_are_no_examples(best, monkeypatch
     assert demo.examples(best.network, Path(__file__).parents[1] / "data.zip") == ([], [])
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
     assert demo.examples(best.network) == ([], [])
+
+
+def test_a_network_without_predictions_has_no_examples(best, real_data, tmp_path):
+    assert demo.examples(dataclasses.replace(best.network, folder=tmp_path), real_data) == ([], [])
 
 
 def test_the_heat_map_is_red_where_it_is_strong_and_shows_the_garment_elsewhere():

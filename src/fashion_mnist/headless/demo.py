@@ -148,7 +148,7 @@ def examples(network: "Network", place: str | Path | None = None) -> tuple[list[
     Returns
     -------
     right, wrong : list of (ndarray, shape (28, 28, 1), str)
-        Empty where this machine does not have the data that the network was trained on.
+        Empty where this machine does not have the data that the network was trained on, or its predictions.
     """
     try:
         dataset = data.load(place, download=False)
@@ -156,9 +156,10 @@ def examples(network: "Network", place: str | Path | None = None) -> tuple[list[
         if place is not None:
             raise
         return [], []
-    labels, said = dataset.y_test, network.predictions["test"].argmax(axis=1)
+    labels = dataset.y_test
+    said = network.predictions["test"].argmax(axis=1) if network.has_predictions else ()
     if dataset.fingerprint != network.card["data"]["fingerprint"] or len(said) != len(labels):
-        return [], []  # of other data, or of a part of it
+        return [], []  # of other data, or of a part of it, or not kept
     confused = np.argsort(-np.bincount(labels[said != labels], minlength=10), kind="stable")[:MISTAKES]
     right = [some[0] for label in range(10) if len(some := np.flatnonzero((labels == label) & (said == label)))]
     wrong = [some[0] for label in confused if len(some := np.flatnonzero((labels == label) & (said != label)))]

@@ -47,12 +47,15 @@ class Subject:
             raise FileNotFoundError(
                 f"{name} is neither a saved Keras model nor the name or card of a network; those in models/: {known}."
             )
-        network = Network(card.stem, records.read_json(card), card.resolve().parents[1])
+        folder = card.resolve().parent  # what lies around models/ belongs to its cards, and to no card elsewhere
+        network = Network(card.stem, records.read_json(card), folder.parent if folder.name == "models" else folder)
         if network.has_predictions and not card.with_suffix(".safetensors").is_file():
             return cls(name, None, network)
         from fashion_mnist import models
 
-        return cls(name, models.load(card), network)
+        model = models.load(card)
+        vars(network)["model"] = model  # it would look for its weights in models/ only
+        return cls(name, model, network)
 
     def answers(self, dataset: data.Dataset, split: str, scaling: str) -> tuple[np.ndarray, dict[str, str]]:
         """Class probabilities ``(n, 10)`` of a split, and how the network's input and output were understood."""
