@@ -218,7 +218,7 @@ def export(name: str, form: str, target: Path | None) -> Path:
         if form == "keras":
             model.save(temporary)
         else:
-            model.predict_on_batch(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports what was called
+            evaluation.outputs(model, np.zeros((1, 28, 28, 1), np.uint8), "raw")  # Keras exports what was called
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # NumPy's about `np.object`, which Keras looks up
                 model.export(temporary, format="onnx", verbose=False)
