@@ -4,6 +4,7 @@ import dataclasses
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -83,6 +84,16 @@ def test_a_port_that_is_taken_is_one_sentence(capsys):
         assert cli.main(["app", "--model", "mlp_seed0", "--port", str(port)]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"fashion-mnist: Port {port} cannot be used")
+
+
+@needs_gradio
+@pytest.mark.parametrize("port", [[], ["--port", "7999"]], ids=["any port", "a port"])
+def test_an_address_of_another_machine_is_one_sentence_at_once(port, capsys):
+    began = time.monotonic()
+    assert cli.main(["app", "--model", "mlp_seed0", "--host", "203.0.113.7", *port]) == 1
+    assert time.monotonic() - began < 30
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("fashion-mnist: 203.0.113.7 is no address of this machine; 127.0.0.1 is for yourself")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

@@ -9,6 +9,7 @@ The page answers this machine only unless told otherwise, works offline and send
 import base64
 import io
 import re
+import socket
 import sys
 import time
 from html import escape
@@ -84,12 +85,18 @@ def launch(
     Raises
     ------
     OSError, ValueError
-        If Gradio is not installed, the network cannot be had, or the port is taken.
+        If Gradio is not installed, the network cannot be had, the host is not this machine, or the port is taken.
     """
     if not available():
         raise ValueError('The demo needs Gradio: python -m pip install "gradio>=6" "pillow<13"')
     import gradio
 
+    try:  # Gradio would try a hundred ports, or wait for minutes
+        socket.create_server((host.strip("[]"), 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, UnicodeError) as error:
+        raise OSError(
+            f"{host} is no address of this machine; 127.0.0.1 is for yourself, 0.0.0.0 lets others in."
+        ) from error
     expert = Expert(find(model))
     app = page(expert, *examples(expert.network, place))
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["system-ui", "sans-serif"]}
