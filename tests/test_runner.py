@@ -378,6 +378,18 @@ def test_a_damaged_notebook_is_named_and_the_others_are_executed(checkout, noise
     assert "02_b.ipynb is no notebook" in capsys.readouterr().err
 
 
+def test_what_papermill_wrote_beside_the_notebooks_can_be_run(checkout, capsys):
+    path = write_notebook(checkout, "01_a", "print(PROFILE)")
+    notebook = nbformat.read(path, as_version=4)
+    injected = new_code_cell("PROFILE = 'full'", id="injected", metadata={"tags": ["injected-parameters"]})
+    notebook.cells.insert(2, injected)
+    nbformat.write(notebook, checkout / "notebooks" / "out.ipynb")
+    assert runner.run(profile="smoke") == 0, capsys.readouterr().err
+    copy = nbformat.read(checkout / "build" / "smoke" / "notebooks" / "out.ipynb", as_version=4)
+    assert [cell.id for cell in copy.cells] == ["title", "parameters", "cell-0"]
+    assert copy.cells[-1].outputs[0].text == "smoke\n"
+
+
 def test_a_notebook_without_parameters_is_refused(checkout, capsys):
     path = write_notebook(checkout, "01_a")
     notebook = nbformat.read(path, as_version=4)

@@ -230,7 +230,10 @@ def read(path: Path) -> Any:
     import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
+        # In what papermill wrote stand the parameters of that run; this one brings its own.
+        notebook.cells = [one for one in notebook.cells if "injected-parameters" not in one.metadata.get("tags", [])]
+        return notebook
     except (ValueError, LookupError, AttributeError, nbformat.ValidationError) as error:
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise ValueError(f"{path.name} is no notebook ({reason}); restore it, with git for instance.") from None
