@@ -390,6 +390,20 @@ def test_onnx_answers_like_the_network(ours, tmp_path, capsys, sample_data):
     assert [path.name for path in target.parent.iterdir()] == ["cnn.onnx"]
 
 
+def test_a_model_for_images_of_any_size_becomes_onnx(tmp_path, sample_data):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    from keras import Input, Sequential, layers
+
+    model = Sequential([Input((None, None, 1)), layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(), layers.Dense(10)])
+    model.save(tmp_path / "any.keras")
+    assert cli.main(["export", str(tmp_path / "any.keras"), "--to", "onnx", "--out", str(tmp_path / "any.onnx")]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "any.onnx")
+    images = sample_data.x_test[:20].astype(np.float32)
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: images})
+    np.testing.assert_allclose(outputs, model.predict_on_batch(images), rtol=1e-3, atol=1e-3)
+
+
 def test_the_exported_keras_file_is_a_model_as_any_other(ours, capsys):
     assert cli.main(["export", str(ours / "models" / "mlp_seed0.json"), "--to", "keras"]) == 0
     path = ours / "build" / "export" / "mlp_seed0.keras"

@@ -1,8 +1,10 @@
 """The live demo: who can reach it, what it sends, what it shows. In a browser: test_browser_demo.py."""
 
+import dataclasses
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -84,6 +86,16 @@ def test_a_port_that_is_taken_is_one_sentence(capsys):
     assert last.startswith(f"fashion-mnist: Port {port} cannot be used")
 
 
+@needs_gradio
+@pytest.mark.parametrize("port", [[], ["--port", "7999"]], ids=["any port", "a port"])
+def test_an_address_of_another_machine_is_one_sentence_at_once(port, capsys):
+    began = time.monotonic()
+    assert cli.main(["app", "--model", "mlp_seed0", "--host", "203.0.113.7", *port]) == 1
+    assert time.monotonic() - began < 30
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("fashion-mnist: 203.0.113.7 is no address of this machine; 127.0.0.1 is for yourself")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @needs_gradio
 def test_the_verb_serves_until_ctrl_c():
@@ -122,6 +134,10 @@ def test_without_the_data_of_the_network_there_are_no_examples(best, monkeypatch
     assert demo.examples(best.network, Path(__file__).parents[1] / "data.zip") == ([], [])
     monkeypatch.setenv("FASHION_MNIST_ROOT", str(tmp_path))
     assert demo.examples(best.network) == ([], [])
+
+
+def test_a_network_without_predictions_has_no_examples(best, real_data, tmp_path):
+    assert demo.examples(dataclasses.replace(best.network, folder=tmp_path), real_data) == ([], [])
 
 
 def test_the_heat_map_is_red_where_it_is_strong_and_shows_the_garment_elsewhere():

@@ -80,6 +80,12 @@ def test_commands_are_those_of_the_command_line(page):
         assert {*chosen.get("models", ()), *filter(None, [chosen.get("model")])} <= cards, line
 
 
+def test_what_nbconvert_makes_does_not_lie_among_the_notebooks():
+    """Its --output is a name beside the notebook, which `run` would take for one of the study."""
+    lines = [line for page in PAGES for line in commands(page.read_text(encoding="utf-8")) if "nbconvert --to" in line]
+    assert lines and all("--output-dir build" in line for line in lines)
+
+
 @every_page
 def test_targets_of_make_exist(page):
     targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))

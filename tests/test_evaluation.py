@@ -297,6 +297,12 @@ def test_the_least_clear_pair_of_trainings_speaks_for_all():
         evaluation.least_clear(labels, [], [second])
 
 
+def test_where_the_means_are_equal_no_pair_of_trainings_speaks_for_a_difference():
+    labels, good, bad = predictions(30, 2)
+    assert evaluation.mcnemar(labels, good, bad)["p_value"] < 0.001
+    assert [test["p_value"] for test in evaluation.by_pairs(labels, [good, bad], [good, bad])] == [1, 1, 1, 1]
+
+
 # ------------------------------------------------------------------------------------------------------------ pairwise
 
 

@@ -168,6 +168,24 @@ def test_a_network_that_was_not_measured_takes_everything_for_a_garment(tmp_path
     assert unmeasured.measured is None and unmeasured.answer(noise).garment
 
 
+def test_a_card_in_any_folder_answers_with_the_weights_beside_it(tmp_path, boot):
+    stranger(tmp_path)  # another network of that name, which also has predictions
+    (tmp_path / "results" / "predictions").mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "predictions" / "mlp_seed0.npz", tmp_path / "results" / "predictions")
+    card = tmp_path / "mine" / "mlp_seed0.json"
+    card.parent.mkdir()
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(ROOT / "models" / f"cnn_seed0{suffix}", card.with_suffix(suffix))
+    image = photos.prepare(photos.open_picture(boot))
+    found = expert.find(str(card))
+    said = [expert.Expert(network).answer(image).probabilities for network in (found, expert.find("cnn_seed0"))]
+    np.testing.assert_allclose(*said, atol=1e-5)
+    assert not found.has_predictions, "those there are of the other network"
+    card.with_suffix(".safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="weights of mlp_seed0 are not kept"):
+        expert.find(str(card))
+
+
 # --- on the command line ---------------------------------------------------------------------------------------------
 
 

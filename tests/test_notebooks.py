@@ -1,5 +1,6 @@
 """Every notebook runs at smoke, and committed outputs are those of a full run of the code they stand in."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -151,3 +152,14 @@ def test_committed_outputs_are_clean(path):
                 )
                 assert " at 0x" not in text, f"cell {cell.id} shows the address of an object; end its last line with ;"
                 assert "Path(" not in text, f"cell {cell.id} shows what a call returned; end its last line with ;"
+
+
+def test_every_training_that_06_chooses_from_has_a_checkpoint_of_its_own():
+    """Those that shared a file would drop each other's epochs where a run is killed."""
+    cells = {cell.id: cell.source for cell in nbformat.read(ROOT / "notebooks/06_transfer_learning.ipynb", 4).cells}
+    (named,) = re.findall(r"checkpoint = (f.*)", cells["fine-tuning"])
+    known = {"product": itertools.product}
+    exec("\n".join(re.findall(r"^WAYS.*", cells["choice"], re.M)), known)
+    keys = ("name", "rate", "lower", "frozen")
+    names = {eval(named, {"count": 5_000, **dict(zip(keys, way, strict=True))}) for way in known["WAYS"]}
+    assert len(names) == len(known["WAYS"]) > 2

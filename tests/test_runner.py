@@ -232,6 +232,24 @@ def test_a_run_from_start_to_unchanged(checkout, noise, tmp_path, monkeypatch, c
     assert executed(checkout) == ["main"]
 
 
+MEASURES = """\
+from fashion_mnist import study
+run = study.start("01_a", PROFILE, SEED, DATA)
+for name in ("first", "second"):
+    run.keep(name, lambda: {"n": [1, 2, 3]})
+run.save_result({"n": 3}, summary="There are three.")"""
+
+
+def test_a_notebook_that_keeps_two_measurements_is_done_after_one_run(checkout, capsys):
+    write_notebook(checkout, "01_a", COUNT.format(name="01_a"), MEASURES)
+    assert runner.run(profile="smoke") == 0
+    assert (checkout / "build" / "measured" / "smoke" / "01_a.npz").is_file()
+    capsys.readouterr()
+    assert runner.run(profile="smoke") == 0
+    assert executed(checkout) == ["01_a"]
+    assert "unchanged" in capsys.readouterr().out
+
+
 def test_only_what_depends_on_a_change_runs_again(checkout, package, capsys):
     reading = "records.read('01_a', root / 'build' / 'smoke')\n"
     imports, *rest = RECORD.format(name="02_b").partition("files.write_text")
@@ -358,6 +376,18 @@ def test_a_damaged_notebook_is_named_and_the_others_are_executed(checkout, noise
     assert runner.run(["01_a", "02_b"], profile="smoke", data=noise) == 1
     assert executed(checkout) == ["01_a"]
     assert "02_b.ipynb is no notebook" in capsys.readouterr().err
+
+
+def test_what_papermill_wrote_beside_the_notebooks_can_be_run(checkout, capsys):
+    path = write_notebook(checkout, "01_a", "print(PROFILE)")
+    notebook = nbformat.read(path, as_version=4)
+    injected = new_code_cell("PROFILE = 'full'", id="injected", metadata={"tags": ["injected-parameters"]})
+    notebook.cells.insert(2, injected)
+    nbformat.write(notebook, checkout / "notebooks" / "out.ipynb")
+    assert runner.run(profile="smoke") == 0, capsys.readouterr().err
+    copy = nbformat.read(checkout / "build" / "smoke" / "notebooks" / "out.ipynb", as_version=4)
+    assert [cell.id for cell in copy.cells] == ["title", "parameters", "cell-0"]
+    assert copy.cells[-1].outputs[0].text == "smoke\n"
 
 
 def test_a_notebook_without_parameters_is_refused(checkout, capsys):
@@ -489,6 +519,20 @@ def test_full_on_official_data_replaces_the_notebook(real_data, checkout, monkey
     assert [file.name for file in (checkout / "results").iterdir()] == ["01_a.json"]
     assert runner.run(["01_a"], profile="full") == 0
     assert "unchanged" in capsys.readouterr().out
+
+
+def test_a_notebook_copied_from_another_takes_nothing_of_it_away(real_data, checkout, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_DATA", str(real_data))
+    first = write_notebook(checkout, "02_a", RECORD.format(name="02_a"))
+    assert runner.run(profile="full") == 0
+    made = {path: path.read_bytes() for path in (checkout / "images").iterdir()}
+    assert runner.stamp(first)["files"].keys() == {"images/02_a.png", "results/02_a.json"}
+    mine = write_notebook(checkout, "10_mine", RECORD.format(name="10_mine"))
+    files.write_json(mine, read(mine) | {"metadata": read(first)["metadata"]})  # as a copy has it
+    assert runner.run(["10_mine"], profile="full") == 0
+    assert runner.stamp(mine)["files"].keys() == {"images/10_mine.png", "results/10_mine.json"}
+    assert {path: path.read_bytes() for path in made} == made
+    assert runner.record_of(first)["name"] == "02_a"
 
 
 def test_what_the_full_study_did_not_make_is_not_drawn_again(checkout):

@@ -198,7 +198,7 @@ def by_pairs(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequence[n
     -------
     list of dict
         As `mcnemar`, but with a ``p_value`` of 1 for a pair that differs the other way round than the means over
-        trainings: it does not speak for their difference.
+        trainings, and for every pair where these are equal: it does not speak for their difference.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def by_pairs(labels: np.ndarray, first: Sequence[np.ndarray], second: Sequence[n
         raise ValueError("There is no pair of trainings; give the predictions of one or more of each classifier.")
     leads = np.array([test["only_first"] - test["only_second"] for test in tests])
     return [
-        {**test, "p_value": 1.0} if lead * leads.sum() < 0 else test for test, lead in zip(tests, leads, strict=True)
+        {**test, "p_value": 1.0} if lead * leads.sum() <= 0 else test for test, lead in zip(tests, leads, strict=True)
     ]
 
 

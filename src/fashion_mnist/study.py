@@ -484,6 +484,9 @@ class Study:
         """
         trials = {table: each["rows"] for table, each in self.studies.items()}
         studies = {table: {k: v for k, v in each.items() if k != "rows"} for table, each in self.studies.items()}
+        # Without what `keep` puts aside: it stands in `arrays` too, and its file is another one after each measurement.
+        read = records.files_read(self.root).items()
+        reads = {path: digest for path, digest in read if not path.startswith("build/measured/")}
         record = {
             "name": self.name,
             "profile": self.profile.name if self.out == self.root or not self.replays else "quick",
@@ -496,7 +499,7 @@ class Study:
             "git": records.git_commit(self.root),
             "run": os.environ.get("FASHION_MNIST_RUN"),
             "modules": sorted(name for name in sys.modules if name.startswith("fashion_mnist.")),
-            "reads": records.files_read(self.root),
+            "reads": reads,
             "headline": {key: records.headline_number(key, value) for key, value in headline.items()},
             "tables": records.plain({**(tables or {}), **trials}),
             "studies": records.plain(studies),

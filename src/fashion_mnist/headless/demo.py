@@ -9,6 +9,7 @@ The page answers this machine only unless told otherwise, works offline and send
 import base64
 import io
 import re
+import socket
 import sys
 import time
 from html import escape
@@ -84,12 +85,18 @@ def launch(
     Raises
     ------
     OSError, ValueError
-        If Gradio is not installed, the network cannot be had, or the port is taken.
+        If Gradio is not installed, the network cannot be had, the host is not this machine, or the port is taken.
     """
     if not available():
         raise ValueError('The demo needs Gradio: python -m pip install "gradio>=6" "pillow<13"')
     import gradio
 
+    try:  # Gradio would try a hundred ports, or wait for minutes
+        socket.create_server((host.strip("[]"), 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, UnicodeError) as error:
+        raise OSError(
+            f"{host} is no address of this machine; 127.0.0.1 is for yourself, 0.0.0.0 lets others in."
+        ) from error
     expert = Expert(find(model))
     app = page(expert, *examples(expert.network, place))
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["system-ui", "sans-serif"]}
@@ -148,7 +155,7 @@ def examples(network: "Network", place: str | Path | None = None) -> tuple[list[
     Returns
     -------
     right, wrong : list of (ndarray, shape (28, 28, 1), str)
-        Empty where this machine does not have the data that the network was trained on.
+        Empty where this machine does not have the data that the network was trained on, or its predictions.
     """
     try:
         dataset = data.load(place, download=False)
@@ -156,9 +163,10 @@ def examples(network: "Network", place: str | Path | None = None) -> tuple[list[
         if place is not None:
             raise
         return [], []
-    labels, said = dataset.y_test, network.predictions["test"].argmax(axis=1)
+    labels = dataset.y_test
+    said = network.predictions["test"].argmax(axis=1) if network.has_predictions else ()
     if dataset.fingerprint != network.card["data"]["fingerprint"] or len(said) != len(labels):
-        return [], []  # of other data, or of a part of it
+        return [], []  # of other data, or of a part of it, or not kept
     confused = np.argsort(-np.bincount(labels[said != labels], minlength=10), kind="stable")[:MISTAKES]
     right = [some[0] for label in range(10) if len(some := np.flatnonzero((labels == label) & (said == label)))]
     wrong = [some[0] for label in confused if len(some := np.flatnonzero((labels == label) & (said != label)))]

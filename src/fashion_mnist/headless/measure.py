@@ -47,12 +47,15 @@ class Subject:
             raise FileNotFoundError(
                 f"{name} is neither a saved Keras model nor the name or card of a network; those in models/: {known}."
             )
-        network = Network(card.stem, records.read_json(card), card.resolve().parents[1])
+        folder = card.resolve().parent  # what lies around models/ belongs to its cards, and to no card elsewhere
+        network = Network(card.stem, records.read_json(card), folder.parent if folder.name == "models" else folder)
         if network.has_predictions and not card.with_suffix(".safetensors").is_file():
             return cls(name, None, network)
         from fashion_mnist import models
 
-        return cls(name, models.load(card), network)
+        model = models.load(card)
+        vars(network)["model"] = model  # it would look for its weights in models/ only
+        return cls(name, model, network)
 
     def answers(self, dataset: data.Dataset, split: str, scaling: str) -> tuple[np.ndarray, dict[str, str]]:
         """Class probabilities ``(n, 10)`` of a split, and how the network's input and output were understood."""
@@ -215,7 +218,7 @@ def export(name: str, form: str, target: Path | None) -> Path:
         if form == "keras":
             model.save(temporary)
         else:
-            model.predict_on_batch(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports what was called
+            evaluation.outputs(model, np.zeros((1, 28, 28, 1), np.uint8), "raw")  # Keras exports what was called
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # NumPy's about `np.object`, which Keras looks up
                 model.export(temporary, format="onnx", verbose=False)

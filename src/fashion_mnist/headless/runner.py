@@ -230,7 +230,10 @@ def read(path: Path) -> Any:
     import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
+        # In what papermill wrote stand the parameters of that run; this one brings its own.
+        notebook.cells = [one for one in notebook.cells if "injected-parameters" not in one.metadata.get("tags", [])]
+        return notebook
     except (ValueError, LookupError, AttributeError, nbformat.ValidationError) as error:
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise ValueError(f"{path.name} is no notebook ({reason}); restore it, with git for instance.") from None
@@ -391,9 +394,10 @@ class _Run:
             target = place / path.relative_to(stage)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-        before = stamp(copy)
-        for gone in before["files"].keys() - made["files"].keys() if "run" in before else ():
-            (place / gone).unlink(missing_ok=True)  # a figure that no notebook makes any more
+        before = stamp(copy).get("files", {})
+        if f"results/{copy.stem}.json" in before:  # else the stamp came with the notebook that this one was copied from
+            for gone in before.keys() - made["files"].keys():
+                (place / gone).unlink(missing_ok=True)  # a figure that no notebook makes any more
         source.metadata["fashion_mnist"] = made
         files.write_text(copy, nbformat.writes(source))
 
