@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import sysconfig
 import zipfile
@@ -15,7 +16,7 @@ import nbformat
 import pytest
 
 from fashion_mnist import files
-from fashion_mnist.headless import colab
+from fashion_mnist.headless import colab, expert, runner
 
 ROOT = Path(__file__).parents[1]
 new_code, new_markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
@@ -32,6 +33,7 @@ print(fashion_mnist.__file__, child, data.root(), sep="\\n")
 READ = {
     "models/small_seed0.json": 300,
     "models/small_seed0.safetensors": 1000,
+    "models/small_seed1.safetensors": 900,
     "models/large_seed0.json": 300,
     "models/large_seed0.safetensors": 4000,
     "results/predictions/small_seed0.npz": 500,
@@ -39,6 +41,8 @@ READ = {
     "results/predictions/large_seed0.npz": 600,
     "results/arrays/01_tiny.npz": 700,
 }
+
+WEIGHTS = [f"models/{name}.safetensors" for name in ("large_seed0", "small_seed1", "small_seed0")]  # least wanted first
 
 
 @pytest.fixture
@@ -129,18 +133,30 @@ def test_a_copy_carries_what_its_record_says_was_read(project, bare_kernel, tmp_
 @pytest.mark.parametrize(
     ("limit", "left_out"),
     [
-        (6000, {"models/large_seed0.safetensors"}),
-        (3500, {f"models/{name}_seed0.safetensors" for name in ("small", "large")}),
-        (2800, {"results/predictions/small_seed1.npz", *(f"models/{n}_seed0.safetensors" for n in ("small", "large"))}),
+        (6000, WEIGHTS[:1]),
+        (4700, WEIGHTS[:2]),
+        (3900, [*WEIGHTS[:2], "results/predictions/small_seed1.npz"]),
+        (2800, [*WEIGHTS, "results/predictions/small_seed1.npz"]),
     ],
 )
 def test_what_is_wanted_least_is_left_out_first(project, monkeypatch, limit, left_out):
-    """The largest weights first, then other weights, then the second seeds of what there is another seed of."""
+    """Large weights, the weights of second seeds, their predictions."""
     monkeypatch.setattr(colab, "LIMIT", limit)
     (copy,) = colab.write_colab(["main"])
-    assert set(copy.left_out) == left_out
+    assert set(copy.left_out) == set(left_out)
     explanation = nbformat.read(copy.path, as_version=4).cells[1].source
     assert all(name in explanation for name in left_out)
+
+
+@pytest.mark.parametrize("path", runner.notebooks(root=ROOT), ids=lambda path: path.stem)
+def test_a_copy_has_weights_of_every_kind_of_network_whose_weights_its_notebook_reads(path):
+    """Of a second seed the predictions suffice."""
+    found = colab._read_by(path.stem, path.read_text(encoding="utf-8"), ROOT)
+    chosen, _ = colab._choose(found)
+    read, carried = (
+        {re.sub(r"_seed\d+", "", name) for name in names if name.endswith(".safetensors")} for names in (found, chosen)
+    )
+    assert carried == read
 
 
 def test_installs_what_is_missing_and_says_when_it_cannot(project, bare_kernel, tmp_path, monkeypatch):
@@ -173,16 +189,37 @@ def test_without_a_record_a_copy_carries_the_ground_floor_only(project):
     assert not any("headless" in name for name in names)
 
 
-def test_a_copy_that_shows_the_demo_carries_all_of_it(project):
+@pytest.mark.parametrize("new_cell", [new_code, new_markdown], ids=["in code", "in words"])
+def test_a_copy_that_shows_the_demo_carries_all_of_it(project, new_cell):
     path = project / "notebooks" / "01_tiny.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(new_code("from fashion_mnist.headless import demo", id="demo"))
+    notebook.cells.append(new_cell("from fashion_mnist.headless import demo", id="demo"))
     nbformat.write(notebook, path)
     (copy,) = colab.write_colab(["01_tiny"])
     names = {name.removeprefix("package/fashion_mnist/") for name in archive_of(copy.path).namelist()}
     assert {name for name in names if name.startswith("headless/")} == {
         f"headless/{module}.py" for module in ("__init__", "demo", "expert", "measure")
     }
+
+
+ANSWERS = """
+from fashion_mnist.headless import demo, expert
+one = expert.Expert(expert.find())
+print(one.network.name, one.measured is not None, demo.__file__)
+"""
+
+
+def test_the_demo_of_the_tour_has_its_network_and_knows_what_is_no_garment(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_MNIST_ROOT", str(ROOT))
+    (copy,) = colab.write_colab(["main"], tmp_path)
+    archive_of(copy.path).extractall(tmp_path)
+    surroundings = {**os.environ, "FASHION_MNIST_ROOT": str(tmp_path), "PYTHONPATH": str(tmp_path / "package")}
+    done = subprocess.run(
+        [sys.executable, "-c", ANSWERS], env=surroundings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    name, measured, place = done.stdout.split()
+    assert (name, measured) == (expert.find().name, "True") and Path(place).is_relative_to(tmp_path)
 
 
 def test_a_package_is_installed_without_touching_those_that_are_there(project, bare_kernel, tmp_path, monkeypatch):

@@ -23,7 +23,8 @@ from fashion_mnist.headless import runner
 
 # Bytes, compressed, of what one copy carries of the full study. With base64 a third more, and Colab takes notebooks of
 # up to 20 MB.
-LIMIT = 8_000_000
+LIMIT = 10_000_000
+DEMO = "fashion_mnist.headless"  # what a notebook that shows the demo names, be it in words: a reader types it
 SETUP = Path(__file__).parent / "templates" / "colab_setup.py"
 
 
@@ -41,7 +42,8 @@ def write_colab(notebooks: Sequence[str] | None = None, target: str | Path | Non
 
     The copy has no outputs. Before its first code cell stand an explanation and a cell that carries the package and
     what the notebook's record names under ``reads``, up to `LIMIT` bytes: records and cards first, then arrays and
-    the figures that it names, predictions, and weights, the largest last. The same files give the same bytes.
+    the figures that it names, then predictions and weights, the largest last; of networks that differ only in their
+    seed those of the first, then the predictions of the others, then their weights. The same files give the same bytes.
 
     `notebooks` are names such as ``01_eda``, all if not given; the copies come in the order of the study. `target` is a
     folder, build/colab if not given.
@@ -59,8 +61,9 @@ def write_colab(notebooks: Sequence[str] | None = None, target: str | Path | Non
 def _write_copy(source: Path, target: Path) -> Copy:
     notebook = runner.read(source)
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    package = _package_files("fashion_mnist.headless" in code)
-    carried, left_out = _choose(_read_by(source.stem, code, data.root()))
+    text = "\n".join(cell.source for cell in notebook.cells)
+    package = _package_files(DEMO in text)
+    carried, left_out = _choose(_read_by(source.stem, text, data.root()))
     contents = {name: path.read_bytes() for name, path in {**package, **carried}.items()}
     texts = [content.decode() for name, content in contents.items() if name.endswith(".py")]
 
@@ -94,27 +97,30 @@ def _package_files(with_demo: bool) -> dict[str, Path]:
     return {f"package/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in found}
 
 
-def _read_by(name: str, code: str, root: Path) -> dict[str, Path]:
-    """What a notebook shows of the full study, by relative path: its record, what that says was read, and figures."""
+def _read_by(name: str, text: str, root: Path) -> dict[str, Path]:
+    """What a notebook shows of the full study, by relative path: its record, what that says was read, and figures; for
+    the demo also what tells garments from anything else."""
     own = root / "results" / f"{name}.json"
     reads = records.read_json(own).get("reads") if own.is_file() else None
     if reads is None:
         return {}
-    pictures = [path for path in (root / "images").glob("*.png") if path.name in code]
-    found = [own, *(root / each for each in reads), *pictures]
+    pictures = [path for path in (root / "images").glob("*.png") if path.name in text]
+    for_demo = ["results/bench_not_sure.json", "results/arrays/bench_not_sure.npz"] if DEMO in text else []
+    found = [own, *(root / each for each in [*reads, *for_demo]), *pictures]
     return {path.relative_to(root).as_posix(): path for path in found if path.is_file()}
 
 
 def _choose(found: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
     """Those files that fit `LIMIT`, and the names of the others."""
-    kinds = (r"\.json$", r"^images/|^results/arrays/", r"^results/predictions/", "")  # in this order; weights come last
+    kinds = (r"\.json$", r"^images/|^results/arrays/", r"^results/predictions/", "")  # in this order; weights last
     sizes = {name: len(zlib.compress(path.read_bytes(), 9)) for name, path in found.items()}
 
     def rank(name: str) -> tuple:
-        # Of networks that differ only in their seed, the first before any second.
+        # Of networks that differ only in their seed, the first before any other, with which the predictions suffice.
         alike = sorted(other for other in found if re.sub(r"_seed\d+", "", other) == re.sub(r"_seed\d+", "", name))
-        kind = next(place for place, pattern in enumerate(kinds) if re.search(pattern, name))
-        return kind, alike.index(name), sizes[name], name
+        kind = next(number for number, pattern in enumerate(kinds) if re.search(pattern, name))
+        place = alike.index(name)
+        return min(kind, 2), place > 0, kind, place, sizes[name], name
 
     chosen, left_out, total = {}, [], 0
     for name in sorted(found, key=rank):
