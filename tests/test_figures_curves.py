@@ -37,14 +37,16 @@ def legend_of(owner):
 # ------------------------------------------------------------------------------------------------------ data and lines
 
 
-def test_class_balance_has_bars_with_a_part_for_each_split():
+def test_class_balance_has_bars_with_a_part_for_each_split_and_one_pie_of_all():
     counts = {"train": np.arange(1, 11), "test": np.full(10, 5)}
-    figure = drawn(charts.class_balance(counts, NAMES))
-    (bars,) = figure.axes
+    bars, pie = drawn(charts.class_balance(counts, NAMES)).axes
     assert [bar.get_width() for bar in bars.patches] == [*range(1, 11), *[5] * 10]
     assert [bar.get_x() for bar in bars.patches] == [*[0] * 10, *range(1, 11)]
     assert names_of(bars.get_yticklabels()) == list(NAMES)
-    assert sorted(legend_of(figure)) == ["test: 50", "train: 55"]
+    assert sorted(legend_of(bars)) == ["test: 50", "train: 55"]
+    shares = [abs(wedge.theta2 - wedge.theta1) for wedge in pie.patches]
+    assert shares == pytest.approx(list(360 * np.arange(6, 16) / 105), abs=1e-3)
+    assert set(NAMES) <= set(texts(pie))
 
 
 def test_lines_draw_baselines_dashed_and_leave_the_legend_of_given_axes_to_the_caller():

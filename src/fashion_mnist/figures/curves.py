@@ -58,21 +58,24 @@ def lines(
 
 
 def class_balance(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
-    """Images of each class: bars with a part for each split.
+    """Images of each class: bars with a part for each split, and a pie of all splits together.
 
     Parameters
     ----------
     counts : mapping of split to ndarray, shape (classes,)
     class_names : sequence of str
     """
-    figure, axis = plt.subplots(figsize=(8, 3))
+    figure, (bars, pie) = plt.subplots(1, 2, figsize=(8, 2.6), width_ratios=(1.6, 1))
     rows, left = range(len(class_names)), np.zeros(len(class_names))
     for split, values in counts.items():
-        axis.barh(rows, values, left=left, height=0.75, edgecolor="white", label=f"{split}: {np.sum(values):,}")
+        bars.barh(rows, values, left=left, height=0.75, edgecolor="white", label=f"{split}: {np.sum(values):,}")
         left = left + values
-    style.rows(axis, class_names)
-    axis.set_xlabel("Images")
-    figure.legend(loc="outside lower center", ncols=len(counts))
+    style.rows(bars, class_names)
+    bars.tick_params(axis="y", labelsize=8)
+    bars.set_xlabel("Images")
+    bars.legend(loc="lower center", bbox_to_anchor=(0.42, 1), ncols=len(counts), columnspacing=1, handletextpad=0.4)
+    look = {"wedgeprops": {"edgecolor": "white", "linewidth": 0.8}, "textprops": {"fontsize": 7}, "startangle": 90}
+    pie.pie(left, labels=class_names, colors=style.CLASS_COLOURS, labeldistance=1.08, counterclock=False, **look)
     return figure
 
 

@@ -147,7 +147,7 @@ def evidence_maps(images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Se
     for axis, image, values in cells:
         extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
         heat = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", extent=extent)
-        axis.contour(gaussian_filter(image.astype(float), 1), levels=[40], colors="#333333", linewidths=0.9)
+        _outline(axis, image)
         style.bare(axis)
         axis.set_xlabel(f"sum {style.signed(np.sum(values))}", fontsize=8, labelpad=2)
     figure.colorbar(heat, ax=figure.axes, label="Evidence (logits)", shrink=0.7, pad=0.02, extend="both")
@@ -205,6 +205,7 @@ def _overlay(axis, image, values):
     shades = plt.get_cmap("YlOrRd")(strength)
     shades[:, 3] = strength**0.6  # where a map says nothing, the image is seen
     draw(axis, image, palest=640)  # paler, so that a dark garment does not change the colours over it
+    _outline(axis, image)
     look = {"vmin": 0, "vmax": 1, "interpolation": "bilinear", "extent": axis.images[0].get_extent()}
     heat = axis.imshow(values, cmap=ListedColormap(shades), **look)
     if not np.any(values):
@@ -213,11 +214,16 @@ def _overlay(axis, image, values):
     return heat
 
 
+def _outline(axis, image):
+    axis.contour(gaussian_filter(image.astype(float), 1), levels=[40], colors="#333333", linewidths=0.7)
+
+
 def _cells(images, maps, labels):
     """A figure with the images and their labels in its first row, and each further axes with its image and its map."""
     images = as_images(images)
     size, rows, columns = min(1.2 if len(images) > 3 else 2.2, 6.4 / len(images)), len(maps) + 1, len(images)
     figure, axes = plt.subplots(rows, columns, figsize=(1.6 + size * columns, 0.4 + 1.1 * size * rows), squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     for axis, image, label in zip(axes[0], images, labels, strict=True):
         draw(axis, image)
         axis.set_title(label, fontsize=8, fontweight="normal", loc="center")
