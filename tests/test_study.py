@@ -458,6 +458,15 @@ def test_a_training_before_the_readers_eyes_stands_beside_the_record(shipped):
     assert relative(shipped) == before
 
 
+def test_what_an_epoch_takes_counts_validation_and_is_in_proportion_to_all_images(checkout):
+    run = study.start("01_test", "smoke")
+    network = trained(run)
+    images = len(run.data.y_train)
+    whole, half, more = (run.seconds_per_epoch(network, images=some) for some in (images, images // 2, 9 * images))
+    assert 0 < half < 20 * whole < 400 * half
+    assert 0 < more < 5 * whole, "of more images than there are all are taken"
+
+
 # --- measurements that are made once ---------------------------------------------------------------------------------
 
 

@@ -276,6 +276,31 @@ class Study:
         self.finished.append(options["checkpoint"])
         return done
 
+    def seconds_per_epoch(self, network: Network, images: int = 4_000) -> float:
+        """What an epoch of its training takes on this machine, which should have nothing else to do.
+
+        Parameters
+        ----------
+        network : Network
+            Whose architecture, arguments and recipe are taken.
+        images : int
+            How many training images it is timed on, with as many validation images as the network had in proportion.
+
+        Returns
+        -------
+        float
+            Seconds, validation included: the median of three epochs after the first, in proportion to all images.
+        """
+        from fashion_mnist import models, training
+
+        card, of_all = network.card, len(self.data.y_train) + len(self.data.y_val)
+        images, of_its = min(images, len(self.data.y_train)), card["data"]["images"]
+        few = self.data.subset(images, round(images * (of_all / of_its - 1)), None)
+        model = models.build(card["architecture"], **card["arguments"])
+        recipe = training.Recipe.of(card["recipe"]).replace(epochs=4)
+        done = training.fit(model, (few.x_train, few.y_train), (few.x_val, few.y_val), recipe)
+        return float(np.median(done.history["seconds"][1:]) * of_its / images)
+
     def live(self, network: Network, images: int = 5_000) -> str:
         """Where nothing is trained, train a network of the same kind for one epoch before the reader's eyes.
 
