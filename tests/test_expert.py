@@ -228,7 +228,7 @@ def test_predict_says_that_a_network_was_not_measured(boot, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("model", "reason"),
-    [("nobody", "nobody is neither"), ("cnn_seed1", "weights of cnn_seed1 are not kept")],
+    [("nobody", "nobody is neither"), ("mlp_seed1", "weights of mlp_seed1 are not kept")],
 )
 def test_predict_without_such_a_network_is_1_with_one_sentence(boot, model, reason, capsys):
     assert cli.main(["predict", str(boot), "--model", model]) == 1

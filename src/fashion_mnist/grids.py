@@ -148,12 +148,13 @@ def look_agreement(looks: pd.DataFrame) -> str:
 
 
 def look_headline(looks: pd.DataFrame) -> dict[str, float]:
-    """What the headline has of `first_looks`: the study's own, and that within the trainings that end there."""
+    """What the headline has of `first_looks`, where it is known: the study's own, and that within one training."""
     names = {
         "first_look_rank_correlation": "the study's own first look",
         "first_look_rank_correlation_within": "within one training",
     }
-    return {key: looks.loc[name, "correlation"].iloc[0] for key, name in names.items()}
+    found = {key: looks.loc[name, "correlation"].iloc[0] for key, name in names.items()}
+    return {key: correlation for key, correlation in found.items() if np.isfinite(correlation)}
 
 
 def replayed(
