@@ -32,10 +32,6 @@ TRAIN = 10_000  # training images from which the features of the classes are kno
 GARMENTS = 0.04  # of the validation garments are refused at most, to stay below one in twenty on the test
 REFUSED = 0.95  # of each kind of non-garments, where that costs fewer garments
 HOME = ("centres", "whitening")  # of features; the second for Mahalanobis distances only
-COLUMNS = [
-    *("network", "trained", "score", "threshold", "worst_choosing"),
-    *("noise", "digits", "crops", "validation_garments", "test_garments"),
-]
 SHRINKAGE = 0.1  # of the mean variance, added to each: directions that hardly vary must not decide alone
 
 
@@ -119,10 +115,12 @@ def main() -> None:
 
     tables, chosen = [], []
     every = networks.every(run.root, data.OFFICIAL_FINGERPRINT)
-    known = pd.DataFrame(run.shipped["tables"]["scores"] if arguments.missing else [], columns=COLUMNS)
-    arrays = records.read_arrays(run.root / "results/arrays/bench_not_sure.npz") if arguments.missing else {}
+    # What a record has of a network as it is; without one all are measured.
+    known = run.shipped["tables"]["scores"] if arguments.missing and run.shipped else []
+    arrays = records.read_arrays(run.root / "results/arrays/bench_not_sure.npz") if known else {}
     for network in tqdm([each for each in every.values() if each.has_weights], disable=None):
-        rows = known[(known["network"] == network.name) & (known["trained"] == network.card["created"])]
+        as_it_is = network.name, network.card["created"]
+        rows = pd.DataFrame([row for row in known if (row["network"], row["trained"]) == as_it_is])
         home = {name: arrays[f"{network.name}/{name}"] for name in HOME if f"{network.name}/{name}" in arrays}
         if rows.empty:
             home = home_of(network.model, run.data.x_train[:train], run.data.y_train[:train])
