@@ -94,6 +94,11 @@ class Dataset:
     kind: str
     fingerprint: str
 
+    def __post_init__(self) -> None:
+        for images, labels in self.splits().values():
+            images.setflags(write=False)
+            labels.setflags(write=False)
+
     def splits(self) -> dict[str, Split]:
         """Images and labels by the name of the split: "train", "validation", "test"."""
         return {
@@ -126,13 +131,9 @@ class Dataset:
         for (name, (x, y)), n in zip(self.splits().items(), (train, validation, test), strict=True):
             if n is not None and n < 1:
                 raise ValueError(f"{name} is {n}: ask for at least 1 image, or None for all")
-            if n is None or n >= len(y):
-                kept += [x, y]
-            else:
-                chosen = _stratified(y, n, seed)
-                kept += [_frozen(x[chosen]), _frozen(y[chosen])]
-        names = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
-        return replace(self, **dict(zip(names, kept, strict=True)))
+            chosen = slice(None) if n is None or n >= len(y) else _stratified(y, n, seed)
+            kept += [x[chosen], y[chosen]]
+        return Dataset(*kept, self.source, self.kind, self.fingerprint)
 
     def held_out(self, share: float, seed: int) -> Dataset:
         """The same images with another validation set, drawn from all of training and validation whatever their class.
@@ -160,8 +161,7 @@ class Dataset:
             raise ValueError(f"A share of {share!r} of {len(y):,} images leaves none to train on, or none to hold out.")
         held = np.zeros(len(y), bool)
         held[np.random.default_rng(seed).choice(len(y), count, replace=False)] = True
-        x_train, y_train, x_val, y_val = (_frozen(array) for array in (x[~held], y[~held], x[held], y[held]))
-        return replace(self, x_train=x_train, y_train=y_train, x_val=x_val, y_val=y_val)
+        return replace(self, x_train=x[~held], y_train=y[~held], x_val=x[held], y_val=y[held])
 
     def describe(self) -> str:
         """One line to print: what was loaded, how much of it, and the banner if it is the sample."""
@@ -337,9 +337,8 @@ def _open(path: Path) -> Dataset:
     source += f" in {path.name}" if path.is_file() else ""
     source += f" (not the {' and '.join(found.unread)} beside them)" if found.unread else ""
 
-    (x_train, y_train), (x_val, y_val), (x_test, y_test) = (splits[name] for name in ("train", "validation", "test"))
-    arrays = (_frozen(array) for array in (x_train, y_train, x_val, y_val, x_test, y_test))
-    _cache[path] = stamp, Dataset(*arrays, source=source, kind=kind, fingerprint=fingerprint)
+    arrays = (*splits["train"], *splits["validation"], *splits["test"])
+    _cache[path] = stamp, Dataset(*arrays, source, kind, fingerprint)
     return _cache[path][1]
 
 
@@ -371,11 +370,6 @@ def _fingerprint(splits: dict[str, Split]) -> str:
         digest.update(np.ascontiguousarray(x))
         digest.update(y.astype(np.uint8))
     return digest.hexdigest()[:16]
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.setflags(write=False)
-    return array
 
 
 # --- verifying -----------------------------------------------------------------------------------------------------
