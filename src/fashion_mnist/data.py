@@ -461,13 +461,12 @@ def fetch(target: str | Path | None = None, mirrors: Sequence[str] | None = None
     arriving = target / ".download"
     try:
         with files.alone(target, f"downloads into {target}", wait=True):
-            shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed
             try:
                 for name, md5 in OFFICIAL_MD5.items():
                     if not (target / name).exists() or pooch.file_hash(target / name, "md5") != md5:
                         _fetch_file(name, arriving, mirrors, answers, timeout).replace(target / name)
             finally:
-                shutil.rmtree(arriving, ignore_errors=True)
+                shutil.rmtree(arriving, ignore_errors=True)  # with what a process that was killed left there
     except OSError as error:
         raise _not_writable(target, error) from error
     return target
@@ -574,9 +573,9 @@ def _fetch_if_reachable(target: Path) -> Path:
         asked = {mirror: _in_background(partial(_ask, mirror)) for mirror in mirrors}
         wait(asked.values(), SEARCH_TIMEOUT)
         errors = {mirror: a.exception() if a.done() else TimeoutError("timed out") for mirror, a in asked.items()}
-        silent = [f"{mirror} {formats.reason(error)}" for mirror, error in errors.items() if error]
-        if len(silent) == len(asked):
-            raise DataError(f"no mirror answers ({'; '.join(silent) or 'none is configured'})")
+        if all(errors.values()):
+            silent = "; ".join(f"{mirror} {formats.reason(error)}" for mirror, error in errors.items())
+            raise DataError(f"no mirror answers ({silent or 'none is configured'})")
         return fetch(target, [mirror for mirror, error in errors.items() if not error])
     except DataError as error:
         _unreachable[mirrors] = str(error)
