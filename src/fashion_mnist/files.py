@@ -109,14 +109,11 @@ def alone(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        held = FileLock(folder / ".lock").acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise Busy(f"Another process {what}; wait until it is done.") from None
     except NotImplementedError:  # a file system without locks: nobody else can be noticed
-        pass
-    try:
+        held = contextlib.nullcontext()
+    with held:
         yield
-    finally:
-        lock.release()

@@ -56,7 +56,8 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
     OSError
         If there is no such file, or it cannot be read.
     """
-    content = source if isinstance(source, bytes) else _read(Path(source))
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise PhotoError(f"The file has more than {LARGEST_FILE // 10**6} MB; give a smaller picture.")
     try:
@@ -108,7 +109,8 @@ def prepare(picture: Image.Image) -> np.ndarray:
     PhotoError
         If there is nothing in the picture but one colour.
     """
-    colours = _on_white(picture)
+    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    colours = np.asarray(picture.convert("RGB"), np.float64)
     ground, is_ground = _background(colours)
     if is_ground.all():
         raise PhotoError("There is nothing in the picture but one colour; give one with a garment in it.")
@@ -118,18 +120,6 @@ def prepare(picture: Image.Image) -> np.ndarray:
     if grey.shape != (SIDE, SIDE):
         grey = _fitted(grey[_extent(~is_ground)])
     return grey.round().clip(0, 255).astype(np.uint8)[..., None]
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(LARGEST_FILE + 1)
-
-
-def _on_white(picture: Image.Image) -> np.ndarray:
-    """Colours (h, w, 3) as float, what is transparent laid over white."""
-    values = np.asarray(picture.convert("RGBA"), np.float64)
-    opacity = values[..., 3:] / 255
-    return values[..., :3] * opacity + 255 * (1 - opacity)
 
 
 def _background(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
