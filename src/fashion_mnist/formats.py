@@ -151,24 +151,18 @@ def _zip_members(path: Path) -> dict[str, Member]:
                 continue
             if inside.name in there:
                 raise DataError(f"{path} holds {inside.name} twice: keep one data set to a zip")
-            read = partial(_read_zip_member, path, entry)
-            there[inside.name] = Member(entry.file_size, path.stat().st_mtime_ns, read)
+            there[inside.name] = Member(entry.file_size, path.stat().st_mtime_ns, partial(read_member, path, entry))
     return there
 
 
-def _read_zip_member(path: Path, entry: zipfile.ZipInfo) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        return read_member(archive, entry)
-
-
-def read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+def read_member(archive: Path | BinaryIO, entry: zipfile.ZipInfo) -> bytes:
     """What a member of a zip holds, checked, and unpacked only as far as the directory says.
 
     A damaged or hostile member raises an error of zipfile, zlib or Python: EOFError, RuntimeError, ValueError …
     """
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without a limit
         raise ValueError("packed by another method than deflate")
-    with archive.open(entry) as member:
+    with zipfile.ZipFile(archive) as opened, opened.open(entry) as member:
         content = _first_bytes(member, entry.file_size).tobytes()
     if len(content) != entry.file_size:
         raise EOFError(f"{len(content):,} bytes instead of {entry.file_size:,}")

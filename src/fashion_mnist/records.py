@@ -130,12 +130,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     content = _content(path, LARGEST_ARRAYS)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            size = sum(entry.file_size for entry in archive.infolist())
-            if size > LARGEST_ARRAYS or len(entries) < len(archive.infolist()):
-                raise ValueError(f"{size:,} bytes, and {LARGEST_ARRAYS:,} are the most; or two arrays of one name")
-            return {name: _array(formats.read_member(archive, entry)) for name, entry in entries.items()}
+        listed = zipfile.ZipFile(io.BytesIO(content)).infolist()
+        entries = {entry.filename.removesuffix(".npy"): entry for entry in listed}
+        size = sum(entry.file_size for entry in listed)
+        if size > LARGEST_ARRAYS or len(entries) < len(listed):
+            raise ValueError(f"{size:,} bytes, and {LARGEST_ARRAYS:,} are the most; or two arrays of one name")
+        return {name: _array(formats.read_member(io.BytesIO(content), entry)) for name, entry in entries.items()}
     except Exception as error:  # zipfile, zlib, NumPy and struct have errors of their own for damaged files
         reason = formats.reason(error)
         raise RecordError(f"{path} is damaged ({reason}); delete it, or restore it, with git for instance.") from error
