@@ -85,14 +85,12 @@ def test_another_validation_set_is_drawn_from_all_but_the_test_images(sample_dat
 
 
 def test_subset_keeps_proportions_and_order(sample_data):
-    subset = sample_data.subset(600, 200, None, seed=3)
+    subset = sample_data.subset(600, 200, None)
     assert [len(y) for _, y in subset.splits().values()] == [600, 200, 2000]
     np.testing.assert_array_equal(np.bincount(subset.y_train), np.full(10, 60))
     assert (subset.fingerprint, subset.kind) == (sample_data.fingerprint, "sample")
     assert not subset.x_train.flags.writeable
-    again = sample_data.subset(600, 200, None, seed=3)
-    np.testing.assert_array_equal(subset.x_train, again.x_train)
-    assert not np.array_equal(subset.x_train, sample_data.subset(600, 200, None, seed=4).x_train)
+    np.testing.assert_array_equal(subset.x_train, sample_data.subset(600, 200, None).x_train)
     places = {x.tobytes(): i for i, x in enumerate(sample_data.x_train)}
     assert (np.diff([places[x.tobytes()] for x in subset.x_train]) > 0).all()
     assert len(sample_data.subset(10**6, None, None).y_train) == len(sample_data.y_train)

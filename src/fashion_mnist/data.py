@@ -107,15 +107,14 @@ class Dataset:
             "test": (self.x_test, self.y_test),
         }
 
-    def subset(self, train: int | None, validation: int | None, test: int | None, seed: int = 0) -> Dataset:
-        """A smaller data set with the same class proportions, in the original order.
+    def subset(self, train: int | None, validation: int | None, test: int | None) -> Dataset:
+        """A smaller data set with the same class proportions, in the original order, always the same one.
 
         Parameters
         ----------
         train, validation, test : int or None
-            Images to keep of each split; None, or more than there are, keeps all.
-        seed : int
-            Of the draw. With one seed, a smaller subset of balanced classes lies inside a larger one.
+            Images to keep of each split; None, or more than there are, keeps all. A smaller subset of balanced classes
+            lies inside a larger one.
 
         Returns
         -------
@@ -131,7 +130,7 @@ class Dataset:
         for (name, (x, y)), n in zip(self.splits().items(), (train, validation, test), strict=True):
             if n is not None and n < 1:
                 raise ValueError(f"{name} is {n}: ask for at least 1 image, or None for all")
-            chosen = slice(None) if n is None or n >= len(y) else _stratified(y, n, seed)
+            chosen = slice(None) if n is None or n >= len(y) else _stratified(y, n)
             kept += [x[chosen], y[chosen]]
         return Dataset(*kept, self.source, self.kind, self.fingerprint)
 
@@ -346,18 +345,21 @@ def _hold_out(x: np.ndarray, y: np.ndarray) -> tuple[Split, Split]:
     """Training and validation set. Its own few lines and a frozen generator: the fingerprint hangs on them, and
     importing scikit-learn would take longer than reading the data."""
     held = np.zeros(len(y), bool)
-    held[_stratified(y, len(y) // 6, seed=0)] = True
+    held[_stratified(y, len(y) // 6)] = True
     if held.all() or not held.any():
         raise DataError(f"{len(y)} training images are too few to hold a validation set out: give at least 6")
     return (x[~held], y[~held]), (x[held], y[held])
 
 
-def _stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Sorted indices of `n` labels drawn in the proportions of the classes; the largest fractions are rounded up."""
+def _stratified(labels: np.ndarray, n: int) -> np.ndarray:
+    """Sorted indices of `n` labels drawn in the proportions of the classes; the largest fractions are rounded up.
+
+    The seed is 0, whoever asks: the validation set hangs on it.
+    """
     counts = np.bincount(labels, minlength=10)
     quota, remainder = np.divmod(counts * n, len(labels))
     quota[np.argsort(-remainder, kind="stable")[: n - quota.sum()]] += 1
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(0)
     drawn = [random.permutation(np.flatnonzero(labels == label))[:k] for label, k in enumerate(quota)]
     return np.sort(np.concatenate(drawn))
 
@@ -473,14 +475,12 @@ def fetch(target: str | Path | None = None, mirrors: Sequence[str] | None = None
 
 
 def _mirrors() -> tuple[str, ...]:
-    named = os.environ.get("FASHION_MNIST_MIRRORS")
-    return MIRRORS if named is None else tuple(named.split())
+    return tuple(os.environ.get("FASHION_MNIST_MIRRORS", " ".join(MIRRORS)).split())
 
 
 def _fetch_file(name: str, folder: Path, mirrors: list[str], answers: dict[str, str], timeout: float) -> Path:
     """Bring one file into `folder`; mirrors that are too slow are taken from the list."""
-    from requests import ConnectionError, RequestException, Timeout
-    from requests.exceptions import ChunkedEncodingError
+    from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout
 
     hopeful = list(mirrors)
     for pause in RETRY_PAUSES:

@@ -7,6 +7,7 @@ validation and test images; most tables and figures need nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -224,10 +225,8 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a number depends on; nothing is imported for it."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package.lower()] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
