@@ -71,7 +71,7 @@ def grad_cam(
     RuntimeError
         If Keras runs on another backend than TensorFlow.
     """
-    return _positive_share(_weighted_sums(_grad_cam_sum, model, images, layer, class_index, against))
+    return _positive_share(_maps(_grad_cam_sum, model, images, layer, class_index, against))
 
 
 def grad_cam_plus_plus(
@@ -82,8 +82,7 @@ def grad_cam_plus_plus(
     The closed form of the paper for the score ``exp(logit)``, derived for rectified activations: choose a layer whose
     output is not negative. Parameters, result and errors are those of `grad_cam`.
     """
-    maps = _weighted_sums(_grad_cam_plus_plus_sum, model, images, layer, class_index, against)
-    return _positive_share(maps)
+    return _positive_share(_maps(_grad_cam_plus_plus_sum, model, images, layer, class_index, against))
 
 
 def hires_cam(
@@ -101,7 +100,7 @@ def hires_cam(
     values, so that maps can be compared and subtracted; where all that follows the layer is linear, it sums to the
     logit less the bias and every value is the exact contribution of its position.
     """
-    maps = _weighted_sums(_hires_cam_sum, model, images, layer, class_index, against)
+    maps = _maps(_hires_cam_sum, model, images, layer, class_index, against)
     return maps if signed else _positive_share(maps)
 
 
@@ -111,18 +110,23 @@ def score_cam(
     """Score-CAM (Wang et al., 2020): no gradients; a channel counts as much as the logit rises where it lets light in.
 
     Each channel, enlarged to the image and scaled to [0, 1], masks the image; the softmax over channels of the logits
-    reached is their weight. That is one forward pass per channel and image, less the channels that are dead in it.
+    reached is their weight. That is one forward pass per channel and image.
     Parameters, result and errors are those of `grad_cam`.
     """
     images = _checked(model, images)
-    name = _spatial(model, layer)
+    name = _find(model, layer, spatial=True)
     classes, others = _targets(model, images, class_index, against)
     classes = _filled(model, images, classes)
     maps = []
     for batch in _slices(len(images), max(1, BATCH // 8)):  # the masks of a batch are held in memory at once
         features = feature_maps(model, images[batch], name)
-        weights = _score_cam_weights(model, features, images[batch], classes[batch], others[batch])
-        maps.append(np.einsum("nhwk,nk->nhw", features, weights))
+        count, _, _, channels = features.shape
+        low, high = features.min(axis=(1, 2), keepdims=True), features.max(axis=(1, 2), keepdims=True)
+        masks = (features - low) / np.where(high > low, high - low, 1)  # a channel without contrast masks everything
+        masks = upsample(np.moveaxis(masks, -1, 1).reshape(count * channels, *features.shape[1:3]), images.shape[1:3])
+        each = [np.repeat(values[batch], channels, axis=0) for values in (images, classes, others)]
+        scores = _batched(_score, model, None, each[0] * masks[..., None], *each[1:]).reshape(count, channels)
+        maps.append(np.einsum("nhwk,nk->nhw", features, special.softmax(scores, axis=1)))
     return _positive_share(np.concatenate(maps))
 
 
@@ -201,8 +205,7 @@ class Sanity(NamedTuple):
     def table(self) -> pd.DataFrame:
         """Columns ``correlation``, ``low`` and ``high`` (95 % t-interval over the permutations), one row per step."""
         mean, low, high = _mean_interval(self.correlations)
-        index = pd.Index(self.layers, name="layer")
-        return pd.DataFrame({"correlation": mean, "low": low, "high": high}, index=index)
+        return pd.DataFrame({"correlation": mean, "low": low, "high": high}, pd.Index(self.layers, name="layer"))
 
 
 def sanity_check(
@@ -321,7 +324,9 @@ def insertion_deletion(
     if steps < 1:
         raise ValueError(f"steps is {steps}; give at least 1.")
     classes = _filled(model, images, _classes(model, class_index, len(images)))
-    rank = _importance_rank(maps, seed).reshape(images.shape)
+    values = -maps.reshape(len(maps), -1)
+    order = np.lexsort((np.random.default_rng(seed).random(values.shape), values), axis=1)  # ties in random order
+    rank = order.argsort(axis=1).reshape(images.shape)  # 0 is the most important pixel
     pixels = images.astype(np.float32)
     blurred = ndimage.gaussian_filter(pixels, sigma=(0, BLUR_SIGMA, BLUR_SIGMA, 0))
     counts = np.linspace(0, rank[0].size, steps + 1).round()
@@ -520,25 +525,10 @@ def _before_softmax(prediction):
     return operation.inputs[0] if operation.type == "Softmax" else prediction
 
 
-def _weighted_sums(compute, model, images, layer, class_index, against):
+def _maps(compute, model, images, layer, class_index, against):
     images = _checked(model, images)
     classes, others = _targets(model, images, class_index, against)
-    return _batched(compute, model, _spatial(model, layer), images, classes, others)
-
-
-def _score_cam_weights(model, features, images, classes, others) -> np.ndarray:
-    """Softmax over channels of what the masked images reach, shape (n, channels)."""
-    low, high = features.min(axis=(1, 2)), features.max(axis=(1, 2))
-    # A channel without contrast masks everything, so all such channels share the score of a black image.
-    black = _batched(_score, model, None, np.zeros_like(images), classes, others)
-    scores = np.repeat(black[:, None], features.shape[-1], axis=1)
-    image, channel = np.nonzero(high > low)
-    for batch in _slices(len(image), BATCH):
-        i, k = image[batch], channel[batch]
-        masks = (features[i, :, :, k] - low[i, k, None, None]) / (high - low)[i, k, None, None]
-        masked = images[i] * upsample(masks, images.shape[1:3])[..., None]
-        scores[i, k] = _batched(_score, model, None, masked, classes[i], others[i])
-    return special.softmax(scores, axis=1)
+    return _batched(compute, model, _find(model, layer, spatial=True), images, classes, others)
 
 
 # ----------------------------------------------------------------------------------------------------------- Arguments
@@ -592,9 +582,7 @@ def _classes(model, given, n) -> np.ndarray:
 
 def _filled(model, images, classes) -> np.ndarray:
     """`classes` with the predicted ones where none is given."""
-    if (classes != _NOT_GIVEN).all():
-        return classes
-    return _batched(_prediction, model, None, images)
+    return classes if (classes != _NOT_GIVEN).all() else _batched(_prediction, model, None, images)
 
 
 def _layers(model) -> dict[str, keras.layers.Layer]:
@@ -602,8 +590,8 @@ def _layers(model) -> dict[str, keras.layers.Layer]:
     return {each.name: each for each in model.layers if not isinstance(each, keras.layers.InputLayer | Model)}
 
 
-def _find(model, layer) -> str:
-    """Name of the layer meant by a name, "first", "last" or None."""
+def _find(model, layer, spatial=False) -> str:
+    """Name of the layer meant by a name, "first", "last" or None; its output must be an image if it is `spatial`."""
     known = convolutions(model)
     if layer in (None, "first", "last"):
         if not known:
@@ -611,19 +599,13 @@ def _find(model, layer) -> str:
         return known[0 if layer == "first" else -1]
     if layer not in _layers(model):
         raise ValueError(f"Model {model.name!r} has no layer {layer!r} to explain; its convolutions are {known}.")
-    return layer
-
-
-def _spatial(model, layer) -> str:
-    """As `_find`, for a layer whose output is an image."""
-    name = _find(model, layer)
-    shape = model.get_layer(name).output.shape
-    if len(shape) != 4:
+    shape = model.get_layer(layer).output.shape
+    if spatial and len(shape) != 4:
         raise ValueError(
-            f"Layer {name!r} has output shape {shape}, not (n, height, width, channels); "
-            f"the model's convolutions are {convolutions(model)}."
+            f"Layer {layer!r} has output shape {shape}, not (n, height, width, channels); "
+            f"the model's convolutions are {known}."
         )
-    return name
+    return layer
 
 
 # -------------------------------------------------------------------------------------------------------------- Arrays
@@ -652,9 +634,3 @@ def _mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     mean = values.mean(axis=0)
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(values))
     return mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1)
-
-
-def _importance_rank(maps: np.ndarray, seed: int) -> np.ndarray:
-    """Rank of each pixel, 0 the most important, shape (n, pixels); ties fall in random order."""
-    values = -maps.reshape(len(maps), -1)
-    return np.lexsort((np.random.default_rng(seed).random(values.shape), values), axis=1).argsort(axis=1)
