@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
-from sklearn import metrics
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 from tqdm import tqdm
 
 if TYPE_CHECKING:
@@ -67,12 +67,10 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     predicted = probabilities.argmax(axis=1)
     correct = int((predicted == labels).sum())
     low, high = wilson_interval(correct, len(labels))
-    loss = float(metrics.log_loss(labels, probabilities, labels=classes))
+    loss = float(log_loss(labels, probabilities, labels=classes))
     summary = {"loss": loss, "accuracy": correct / len(labels), "accuracy_low": low, "accuracy_high": high}
     for average in ("macro", "weighted"):
-        values = metrics.precision_recall_fscore_support(
-            labels, predicted, labels=classes, average=average, zero_division=0
-        )
+        values = precision_recall_fscore_support(labels, predicted, labels=classes, average=average, zero_division=0)
         names = (f"precision_{average}", f"recall_{average}", f"f1_{average}")
         summary |= zip(names, map(float, values[:3]), strict=True)
     return summary
@@ -93,7 +91,7 @@ def class_report(labels: np.ndarray, predicted: np.ndarray, class_names: Sequenc
         If lengths differ or there are more classes than names.
     """
     labels, predicted = _checked_classes(labels, predicted, classes=len(class_names))
-    precision, recall, f1, images = metrics.precision_recall_fscore_support(
+    precision, recall, f1, images = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(class_names)), zero_division=0
     )
     columns = {"precision": precision, "recall": recall, "f1": f1, "images": images}
@@ -103,7 +101,7 @@ def class_report(labels: np.ndarray, predicted: np.ndarray, class_names: Sequenc
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int = 10) -> np.ndarray:
     """Count how often each class (row) was taken for each class (column); int64 ``(classes, classes)``."""
     labels, predicted = _checked_classes(labels, predicted, classes=classes)
-    return metrics.confusion_matrix(labels, predicted, labels=np.arange(classes))
+    return confusion_matrix(labels, predicted, labels=np.arange(classes))
 
 
 def frequent_confusions(matrix: np.ndarray, class_names: Sequence[str], count: int = 5) -> pd.DataFrame:

@@ -110,8 +110,8 @@ def score_cam(
     """Score-CAM (Wang et al., 2020): no gradients; a channel counts as much as the logit rises where it lets light in.
 
     Each channel, enlarged to the image and scaled to [0, 1], masks the image; the softmax over channels of the logits
-    reached is their weight. That is one forward pass per channel and image.
-    Parameters, result and errors are those of `grad_cam`.
+    reached is their weight. That is one forward pass per channel and image. Parameters, result and errors are those of
+    `grad_cam`.
     """
     images = _checked(model, images)
     name = _find(model, layer, spatial=True)
@@ -124,8 +124,8 @@ def score_cam(
         low, high = features.min(axis=(1, 2), keepdims=True), features.max(axis=(1, 2), keepdims=True)
         masks = (features - low) / np.where(high > low, high - low, 1)  # a channel without contrast masks everything
         masks = upsample(np.moveaxis(masks, -1, 1).reshape(count * channels, *features.shape[1:3]), images.shape[1:3])
-        each = [np.repeat(values[batch], channels, axis=0) for values in (images, classes, others)]
-        scores = _batched(_score, model, None, each[0] * masks[..., None], *each[1:]).reshape(count, channels)
+        shown, *chosen = (np.repeat(values[batch], channels, axis=0) for values in (images, classes, others))
+        scores = _batched(_score, model, None, shown * masks[..., None], *chosen).reshape(count, channels)
         maps.append(np.einsum("nhwk,nk->nhw", features, special.softmax(scores, axis=1)))
     return _positive_share(np.concatenate(maps))
 
