@@ -15,11 +15,11 @@ results/bench_grad_cam.json.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from fashion_mnist import explain, models, study  # first, so that TensorFlow starts silently
@@ -73,15 +73,21 @@ def check_equal(competing: dict[str, Callable], images: np.ndarray) -> None:
             raise AssertionError(f"The maps of '{name}' differ from ours by up to {difference:.2g}.")
 
 
-def measure(competing: dict[str, Callable], images: np.ndarray, repeats: int) -> dict[str, list[float]]:
-    """Maps a second of each repeat; one repeat times every contender before the next one starts."""
-    rates: dict[str, list[float]] = {name: [] for name in competing}
-    for _ in tqdm(range(repeats), desc="repeats", disable=None, leave=False):
-        for name, maps in competing.items():
-            begin = time.perf_counter()
-            maps(images)
-            rates[name].append(len(images) / (time.perf_counter() - begin))
-    return rates
+def seconds(maps: Callable, images: np.ndarray) -> float:
+    """How long a contender takes for the maps of images."""
+    begin = time.perf_counter()
+    maps(images)
+    return time.perf_counter() - begin
+
+
+def measure(competing: dict[str, Callable], images: np.ndarray, repeats: int) -> pd.DataFrame:
+    """Maps a second, a row a contender; one repeat times every contender before the next one starts."""
+    turns = tqdm(range(repeats), desc="repeats", disable=None, leave=False)
+    took = pd.DataFrame([{name: seconds(maps, images) for name, maps in competing.items()} for _ in turns])
+    rates = len(images) / took
+    table = pd.DataFrame({"maps_per_second": rates.median(), "lowest": rates.min(), "highest": rates.max()})
+    table["speedup_of_ours"] = table.loc[OURS, "maps_per_second"] / table["maps_per_second"]
+    return table.rename_axis("method")
 
 
 def main() -> None:
@@ -96,34 +102,17 @@ def main() -> None:
     run = study.start("bench_grad_cam", profile, 0, arguments.data)
     images = run.data.x_test[: arguments.images or IMAGES]
     competing = contenders(models.load(NETWORK))
-    begin = time.perf_counter()
-    competing[OURS](images[:1])
-    compile_seconds = time.perf_counter() - begin
+    compile_seconds = seconds(competing[OURS], images[:1])
     check_equal(competing, images[: min(50, len(images))])
-    rates = measure(competing, images, repeats)
-
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    rebuilt, built_once, compiled = (medians[name] for name in competing if name != OURS)
-    table = [
-        {
-            "method": name,
-            "maps_per_second": medians[name],
-            "lowest": min(values),
-            "highest": max(values),
-            "speedup_of_ours": medians[OURS] / medians[name],
-        }
-        for name, values in rates.items()
-    ]
+    table = measure(competing, images, repeats)
     print(f"\n{len(images)} test images, {NETWORK}, layer {LAYER}, median of {repeats} repeats\n")
-    print(f"{'':36}{'maps/s':>10}{'lowest':>10}{'highest':>10}{'ours is':>10}")
-    for row in table:
-        numbers = "".join(f"{row[key]:10,.1f}" for key in ("maps_per_second", "lowest", "highest"))
-        print(f"{row['method']:36}{numbers}{row['speedup_of_ours']:9,.1f}×")
+    print(table.to_string(float_format="{:,.1f}".format))
+    _, rebuilt, built_once, compiled = table["speedup_of_ours"]
     headline = {
-        "maps_per_second": medians[OURS],
-        "speedup_vs_loop": medians[OURS] / rebuilt,
-        "speedup_vs_loop_built_once": medians[OURS] / built_once,
-        "speedup_vs_loop_compiled": medians[OURS] / compiled,
+        "maps_per_second": table.loc[OURS, "maps_per_second"],
+        "speedup_vs_loop": rebuilt,
+        "speedup_vs_loop_built_once": built_once,
+        "speedup_vs_loop_compiled": compiled,
         "first_call_seconds": compile_seconds,
         "images": len(images),
         "repeats": repeats,

@@ -24,6 +24,8 @@ import sys
 import time
 from typing import Any
 
+import pandas as pd
+
 from fashion_mnist import data, halving, records, study, tuning
 from fashion_mnist.halving import Tuned
 
@@ -105,7 +107,6 @@ def pieces(tuned: Tuned) -> int:
 
 def scaling(tuned: Tuned, overhead: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Print and give a row for each number of workers, and the replay with a worker for each trial."""
-    print("workers   seconds  speed-up  efficiency  most idle in")
     table = []
     for workers in WORKERS:
         found = replay(tuned, workers, overhead)
@@ -115,9 +116,7 @@ def scaling(tuned: Tuned, overhead: float) -> tuple[list[dict[str, Any]], dict[s
         paid = workers * found["seconds"]
         row["idle_share_by_rung"] = {rung["epochs"]: round(rung["idle_seconds"] / paid, 4) for rung in found["rungs"]}
         table.append(row)
-        idlest = max(found["rungs"], key=lambda rung: rung["idle_seconds"])
-        where = f"the rung at {idlest['epochs']} epochs ({idlest['trials']} trials)" if workers > 1 else "-"
-        print(f"{workers:7} {row['seconds']:9,.1f} {speedup:9.2f} {row['efficiency']:11.0%}  {where}")
+    print(pd.DataFrame(table).drop(columns="idle_share_by_rung").to_string(index=False))
     return table, replay(tuned, len(tuned.trials), overhead)
 
 
