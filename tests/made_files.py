@@ -7,37 +7,27 @@ import zipfile
 
 import numpy as np
 import pytest
+from hostile import damage
 
 from fashion_mnist import formats
 
-
-def idx_bytes(values):
-    header = (0x0800 + values.ndim, *values.shape)
-    return b"".join(n.to_bytes(4, "big") for n in header) + values.astype(np.uint8).tobytes()
+idx_bytes = damage.idx
 
 
 def write_idx(folder, splits, zipped=True):
-    folder.mkdir(exist_ok=True)
-    for split, names in formats.IDX_NAMES.items():
-        for name, values in zip(names, (splits[split][0][..., 0], splits[split][1]), strict=True):
-            content = idx_bytes(values)
-            if zipped:
-                (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1, mtime=0))
-            else:
-                (folder / name).write_bytes(content)
-    return folder
+    contents = damage.idx_files(splits)
+    if zipped:
+        contents = {f"{name}.gz": gzip.compress(content, 1, mtime=0) for name, content in contents.items()}
+    return damage.lay_out(folder, contents)
 
 
 def csv_text(x, y):
-    rows = np.column_stack([y, x.reshape(len(x), 784)])
-    return "\n".join([",".join(formats.CSV_COLUMNS), *(",".join(map(str, row)) for row in rows)]) + "\n"
+    return damage.as_csv(x, y).decode()
 
 
 def write_csv(folder, splits, kind="Kaggle CSV"):
-    folder.mkdir(exist_ok=True)
-    for split, name in formats.CSV_NAMES[kind].items():
-        (folder / name).write_text(csv_text(*splits[split]))
-    return folder
+    tables = {name: damage.as_csv(*splits[split]) for split, name in formats.CSV_NAMES[kind].items()}
+    return damage.lay_out(folder, tables)
 
 
 def zip_of(folder, target, inside="", compression=zipfile.ZIP_STORED):
