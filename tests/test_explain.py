@@ -415,10 +415,11 @@ def test_an_explained_model_can_be_freed(images):
 # --- checks
 
 
-def test_upsample_is_the_bilinear_resize_of_tensorflow():
+def test_upsample_is_bilinear_with_pixels_as_areas():
     maps = np.random.default_rng(1).random((3, 7, 5)).astype("float32")
-    for size in ((28, 28), (4, 3), (7, 5), (9, 28)):
-        expected = tf.image.resize(maps[..., None], size)[..., 0]
+    for size in ((28, 28), (7, 5), (9, 28)):
+        zoom = (1, size[0] / 7, size[1] / 5)
+        expected = ndimage.zoom(maps, zoom, order=1, mode="nearest", grid_mode=True)
         np.testing.assert_allclose(explain.upsample(maps, size), expected, atol=1e-6)
     with pytest.raises(ValueError, match="give \\(n, h, w\\)"):
         explain.upsample(maps[0])
