@@ -134,7 +134,7 @@ def main() -> None:
     best = scores[scores["network"] == expert.find().name].set_index("score")
     shown = {"": best.iloc[0], "_by_probability": best.loc["probability"]}
     headline = {f"{kind}_refused{how}": row[kind] for how, row in shown.items() for kind in (*others, "test_garments")}
-    found = sentence(best)
+    found = sentence(best, scores)
     run.save_result(
         headline, {"networks": chosen, "scores": scores}, summary=found, readme=f"{table(chosen)}\n\n{found}"
     )
@@ -153,16 +153,21 @@ def table(chosen: pd.DataFrame) -> str:
     return records.table(["Network", "Score", "Noise", "Digits", "Crops", "Test garments"], rows, left=2)
 
 
-def sentence(best: pd.DataFrame) -> str:
-    """What was found for the network that the demo uses."""
+def sentence(best: pd.DataFrame, scores: pd.DataFrame) -> str:
+    """What was found for the network that the demo uses, and how far another training of a kind is from the first."""
     row, naive = best.iloc[0], best.loc["probability"]
     kinds = {"noise": "of the noise", "digits": "of the digits", "crops": "of the crops of two photographs"}
     kinds["test_garments"] = "of the test garments"
     refused = study.listed(f"{row[kind]:.1%} {name}" for kind, name in kinds.items())
-    return (
+    text = (
         f"By the {row.name} of its features, `{row['network']}`, which the demo uses, refuses {refused}. By its "
         f"probability alone it would refuse {study.listed(f'{naive[kind]:.1%}' for kind in kinds)}."
     )
+    same = scores[(scores["score"] == row.name) & scores["network"].str.startswith("cnn_seed")]["digits"]
+    if len(same) > 1:
+        text += f" Trainings differ: by that score {len(same)} seeds of the CNN refuse {same.min():.0%} to "
+        text += f"{same.max():.0%} of the digits."
+    return text
 
 
 if __name__ == "__main__":

@@ -255,13 +255,12 @@ def scores(networks: Seeds, trials: Sequence[Trial], reported: Mapping[str, floa
     -------
     DataFrame
         A row a configuration, under its name: ``seeds``, ``mean``, ``std`` (0 for one seed), ``parameters``,
-        ``seconds`` of a training, ``in_study`` after ``study_epochs``, and ``reported``, NaN if it was not.
+        ``in_study`` after ``study_epochs``, and ``reported``, NaN if it was not.
     """
     rows = {}
     for (name, seeds), trial in zip(networks.items(), trials, strict=True):
         mean, std = evaluation.mean_and_std([one.validation_accuracy for one in seeds])
         measured = {"seeds": len(seeds), "mean": mean, "std": std, "parameters": seeds[0].card["parameters"]}
-        measured["seconds"] = np.mean([one.card["seconds"] for one in seeds])
         seen = {"in_study": trial.accuracy, "study_epochs": trial.epochs, "reported": reported.get(name, np.nan)}
         rows[name] = measured | seen
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration")
@@ -271,15 +270,15 @@ def shown(scores: pd.DataFrame) -> Styler:
     """A table of `scores` for a reader: words as heads, accuracies in per cent."""
     shares = ["mean", "std", "in study", "reported"]
     table = scores.rename(columns=lambda name: name.replace("_", " "))
-    return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=["parameters", "seconds"])
+    return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=["parameters"])
 
 
 def with_epochs(networks: Seeds) -> pd.DataFrame:
-    """Validation accuracy of configurations for a figure: ``mean`` and ``std`` over seeds, and what lies a standard
-    deviation below and above, under the name with the mean number of epochs."""
+    """Test accuracy of configurations for a figure: ``mean`` and ``std`` over seeds, and what lies a standard deviation
+    below and above, under the name with the mean number of epochs."""
     rows = {}
     for name, seeds in networks.items():
-        mean, std = evaluation.mean_and_std([one.validation_accuracy for one in seeds])
+        mean, std = evaluation.mean_and_std([one.card["scores"]["test"]["accuracy"] for one in seeds])
         label = f"{name} ({np.mean([one.card['epochs'] for one in seeds]):.0f} epochs)"
         rows[label] = {"mean": mean, "std": std, "low": mean - std, "high": mean + std}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -352,7 +351,6 @@ def headline(
     best: pd.Series,
     found: pd.Series,
     cost: tuple[float, float],
-    whole: Tuned | None = None,
 ) -> dict:
     """Headline numbers of both notebooks.
 
@@ -363,8 +361,6 @@ def headline(
         Rows of `scores`, of the grid's best and of the search's.
     cost : tuple of float
         As `starting_procedure` gives it.
-    whole : Tuned, optional
-        The grid without pruning. If not given, what it would take follows from the epochs that were trained.
 
     Returns
     -------
@@ -374,11 +370,8 @@ def headline(
         epochs) and ``saving_by_engine`` (an epoch is faster).
     """
     epochs, seconds = cost
-    # An epoch of all configurations, as theirs.
-    if whole:
-        our_epoch = whole.seconds / grid.rungs[-1]
-    else:
-        our_epoch = sum(trial.seconds / max(1, trial.epochs) for trial in grid.trials)
+    # An epoch of all configurations, as theirs; of the study's own, as other trainings ran on other machines.
+    our_epoch = sum(trial.seconds / max(1, trial.epochs) for trial in grid.trials)
     return {
         "configurations": len(grid.trials),
         "best_validation_accuracy_mean": best["mean"],
@@ -398,19 +391,14 @@ def headline(
     }
 
 
-def saving(grid: Tuned, headline: Mapping[str, float], whole: Tuned | None = None) -> str:
-    """The saving and its factors, in words; all three as in `headline`."""
+def saving(grid: Tuned, headline: Mapping[str, float]) -> str:
+    """The saving and its factors, in words; both as in `headline`."""
     pruned = f"{grid.epochs} epochs instead of {len(grid.trials) * grid.rungs[-1]}"
-    how = (
-        f"measured: {clock(grid.seconds)} instead of {clock(whole.seconds)}"
-        if whole
-        else "the time of those that were not trained follows from those that were"
-    )
     return (
         f"All {len(grid.trials)} would take {headline['full_grid_epochs_each']:.1f} epochs each, "
         f"{headline['full_grid_seconds'] / 3600:.1f} hours in all, {headline['saving']:.1f} times the study's time: "
-        f"{headline['saving_by_pruning']:.2f} by pruning ({pruned}; {how}) × {headline['saving_by_schedule']:.2f} by "
-        f"their length × {headline['saving_by_engine']:.2f} by speed."
+        f"{headline['saving_by_pruning']:.2f} by pruning ({pruned}, an estimate from the epochs trained) "
+        f"× {headline['saving_by_schedule']:.2f} by their length × {headline['saving_by_engine']:.2f} by speed."
     )
 
 
@@ -430,18 +418,16 @@ def answer(
     `verdict` compares the two on test images; `given_up` counts the searches before this one that ended nowhere;
     `trained_out` is what became of the others of the grid.
     """
-    size, time = (found[each] / best[each] for each in ("parameters", "seconds"))
     ours, its = map(_percent, (best, found))
     return (
         f"Of {len(grid.trials)} {kind} halving chooses **{grid.best.name}** in {clock(grid.seconds)}"
         f"{'; ' * bool(trained_out)}{trained_out}. With fresh seeds ({best['seeds']:.0f}) {grid.best.name} names "
         f"{ours} of the validation images correctly. Pruning alone saves a factor of "
         f"{headline['saving_by_pruning']:.1f}, with schedule and engine about {headline['saving']:.0f} against the "
-        f"starting project's procedure, by an estimate. A search of {clock(search.seconds)} in another "
-        f"space"
-        f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, {size:.1f} times "
-        f"the parameters and {time:.1f} times the training time. On the test images, "
-        f"which chose neither, {verdict}."
+        f"starting project's procedure, by an estimate. A search of {clock(search.seconds)} in another space"
+        f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its} and "
+        f"{found['parameters'] / best['parameters']:.1f} times the parameters. On the test images, which chose "
+        f"neither, {verdict}."
     )
 
 
