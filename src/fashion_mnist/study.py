@@ -291,14 +291,10 @@ class Study:
         float
             Seconds, validation included: the median of three epochs after the first, in proportion to all images.
         """
-        from fashion_mnist import models, training
-
-        card, of_all = network.card, len(self.data.y_train) + len(self.data.y_val)
-        images, of_its = min(images, len(self.data.y_train)), card["data"]["images"]
+        of_its, of_all = network.card["data"]["images"], len(self.data.y_train) + len(self.data.y_val)
+        images = min(images, len(self.data.y_train))
         few = self.data.subset(images, round(images * (of_all / of_its - 1)), None)
-        model = models.build(card["architecture"], **card["arguments"])
-        recipe = training.Recipe.of(card["recipe"]).replace(epochs=4)
-        done = training.fit(model, (few.x_train, few.y_train), (few.x_val, few.y_val), recipe)
+        done = _trained_anew(network.card, 4, (few.x_train, few.y_train), (few.x_val, few.y_val))
         return float(np.median(done.history["seconds"][1:]) * of_its / images)
 
     def live(self, network: Network, images: int = 5_000) -> str:
@@ -318,16 +314,10 @@ class Study:
         """
         if not self.replays:
             return "This run trained the networks above itself."
-        from fashion_mnist import models, training
-        from fashion_mnist._backend import keras
-
         card = network.card
-        keras.utils.set_random_seed(card["seed"])
-        model = models.build(card["architecture"], **card["arguments"])
         train = self.data.x_train[:images], self.data.y_train[:images]
         validation = self.data.x_val[:1000], self.data.y_val[:1000]
-        recipe = training.Recipe.of(card["recipe"]).replace(epochs=1)
-        done = training.fit(model, train, validation, recipe, seed=card["seed"], progress=False)
+        done = _trained_anew(card, 1, train, validation)
         return (
             f"Trained just now, for one epoch on {len(train[1]):,} images, {network.card['kind']} has "
             f"{done.history['val_accuracy'][0]:.1%} of {len(validation[1]):,} validation images right after "
@@ -609,6 +599,17 @@ def listed(names: Iterable[str]) -> str:
     """Names in a sentence: "A", "A and B", "A, B and C"; "none" if there are none."""
     *others, last = [*names] or ["none"]
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _trained_anew(card: Mapping[str, Any], epochs: int, train: data.Split, validation: data.Split) -> Fit:
+    """Train a network of the same kind as a card's, from the same seed and by the same recipe, but for so long."""
+    from fashion_mnist import models, training
+    from fashion_mnist._backend import keras
+
+    keras.utils.set_random_seed(card["seed"])
+    model = models.build(card["architecture"], **card["arguments"])
+    recipe = training.Recipe.of(card["recipe"]).replace(epochs=epochs)
+    return training.fit(model, train, validation, recipe, seed=card["seed"], progress=False)
 
 
 def _spelled_out(card: Mapping[str, Any]) -> dict[str, Any]:
