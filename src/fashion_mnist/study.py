@@ -138,6 +138,7 @@ class Study:
             If the full study holds another training of that name, or this run only shows what is there and it is not.
         """
         from fashion_mnist import models, training
+        from fashion_mnist._backend import keras
 
         seed = self.seed if seed is None else seed
         images = self.data if held_out is None else self.data.held_out(held_out, seed)
@@ -155,7 +156,17 @@ class Study:
         if found is not None:
             self.spared += found.card["seconds"]
             return found
-        return self._train(name, kind, identity, recipe, weights, images)
+        keras.utils.set_random_seed(seed)
+        model, splits = models.build(architecture, **identity["arguments"]), images.splits()
+        done = self.fit(name, model, splits["train"], splits["validation"], recipe, seed=seed)
+        about = {"kind": kind or name, **identity, "profile": self.profile.name}
+        network = networks.leave(self.out, name, model, about, done, splits, weights)
+        self.checkpoint(name).unlink(missing_ok=True)
+        print(
+            f"{name}: {network.card['epochs']} epochs in {clock(done.seconds)} at {done.precision}, "
+            f"validation accuracy {network.validation_accuracy:.4f}"
+        )
+        return network
 
     def train_seeds(
         self, architecture: str, recipe: Recipe, *, name: str, first: int | None = None, weights: int = 1, **more: Any
@@ -187,21 +198,18 @@ class Study:
                 raise
             print(f"{name}: {error} It is trained again.")
             return None
-        different = records.differences(_spelled_out(card), identity) if card else []
-        if self.replays:
-            different = [each for each in different if not each.startswith("version")]
-            if card is None or different:
-                raise StudyError(
-                    f"{name} was not trained by the full study{' as asked' if card else ''}: "
-                    f"{'; '.join(different) or f'there is no {path.name}'}. This run trains nothing; "
-                    f"`fashion-mnist run {self.name} --profile full` does."
-                )
-            network = Network(name, card, self.source)
-            print(network.check(self.data.x_test[: self.profile.checked_images]))
-            return network
+        different = records.differences(_spelled_out(card), identity) if card else [f"there is no {path.name}"]
+        if self.replays and (others := [each for each in different if not each.startswith("version")]):
+            raise StudyError(
+                f"{name} was not trained by the full study{' as asked' if card else ''}: {'; '.join(others)}. This run "
+                f"trains nothing; `fashion-mnist run {self.name} --profile full` does."
+            )
         if card is None:
             return None
         network = Network(name, card, self.source)
+        if self.replays:
+            print(network.check(self.data.x_test[: self.profile.checked_images]))
+            return network
         begun = os.environ.get("FASHION_MNIST_FRESH")  # when a run began that is to begin anew
         old = bool(begun) and card.get("created", "") < begun
         if different and self.out == self.root and not old and card.get("version", 0) >= identity["version"]:
@@ -222,25 +230,6 @@ class Study:
             print(f"{name}: its predictions cannot be read ({error}), so it is trained again")
             return None
         print(f"{name}: trained before in {clock(card['seconds'])}; same recipe, data and version of training")
-        return network
-
-    def _train(
-        self, name: str, kind: str, identity: dict[str, Any], recipe: Recipe, weights: bool, images: data.Dataset
-    ) -> Network:
-        from fashion_mnist import models
-        from fashion_mnist._backend import keras
-
-        keras.utils.set_random_seed(identity["seed"])
-        model = models.build(identity["architecture"], **identity["arguments"])
-        splits = images.splits()
-        done = self.fit(name, model, splits["train"], splits["validation"], recipe, seed=identity["seed"])
-        about = {"kind": kind or name, **identity, "profile": self.profile.name}
-        network = networks.leave(self.out, name, model, about, done, splits, weights)
-        self.checkpoint(name).unlink(missing_ok=True)
-        print(
-            f"{name}: {network.card['epochs']} epochs in {clock(done.seconds)} at {done.precision}, "
-            f"validation accuracy {network.card['scores']['validation']['accuracy']:.4f}"
-        )
         return network
 
     def checkpoint(self, name: str) -> Path:
