@@ -66,7 +66,8 @@ class Study:
     banner: str | None = None
     started: float = field(default_factory=time.monotonic)
     spared: float = 0.0  # seconds that trainings and measurements took which this run only read
-    studies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    studies: dict[str, dict[str, Any]] = field(default_factory=dict)  # what `tune` was asked, by table
+    trials: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # and what it found
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     finished: list[Path] = field(default_factory=list)  # checkpoints of trainings that a measurement made
     opening: DisplayHandle | None = None  # where `start` is called: read first, although the answer is known last
@@ -190,9 +191,7 @@ class Study:
         """The network of that name if it is of this training; None if it has to be trained."""
         path = self.source / "models" / f"{name}.json"
         try:
-            card = records.read_json(path)
-        except FileNotFoundError:
-            card = None
+            card = records.read_json(path) if path.is_file() else None
         except records.RecordError as error:
             if self.source == self.root:  # of the full study, so it can be restored
                 raise
@@ -363,7 +362,7 @@ class Study:
             tuned = tuning.tune(space, train, validation, seed=question["seed"], name=name, resume=True, **options)
             self.spared += max(0.0, tuned.seconds - (time.monotonic() - began))
         about = {"question": question, "rungs": tuned.rungs, "factor": tuned.factor, "seconds": tuned.seconds}
-        self.studies[table] = {**about, "rows": tuned.rows()}
+        self.studies[table], self.trials[table] = about, tuned.rows()
         print(f"{space}: {len(tuned.trials)} configurations, {tuned.epochs} epochs in {clock(tuned.seconds)}")
         return tuned
 
@@ -393,12 +392,12 @@ class Study:
             {key: part.card.get(key) for key in records.IDENTITY} if isinstance(part, Network) else part for part in of
         ]
         question = json.dumps(records.plain([self.data.fingerprint, len(self.data.y_test), self.seed, parts]))
-        key, measured = records.digest(question.encode()), self.root / "build" / "measured" / self.profile.name
-        measured = measured / f"{self.name}.npz"
+        key, prefix = records.digest(question.encode()), f"{name}/"
+        measured = self.root / "build" / "measured" / self.profile.name / f"{self.name}.npz"
         others = records.read_arrays(measured) if measured.is_file() else {}
-        known = [_columns(arrays, name) for arrays in (self._shipped_arrays, others)]
-        found = next((columns for columns in known if str(columns.get(".question")) == key), None)
-        if found is None or os.environ.get("FASHION_MNIST_FRESH"):
+        known = (arrays for arrays in (self._shipped_arrays, others) if str(arrays.get(f"{prefix}.question")) == key)
+        found = {column: values for column, values in next(known, {}).items() if column.startswith(prefix)}
+        if not found or os.environ.get("FASHION_MNIST_FRESH"):
             if self.replays and self.out != self.root:
                 raise StudyError(
                     f"results/arrays/{self.name}.npz has no {name!r} for these networks and budgets; "
@@ -407,17 +406,18 @@ class Study:
             began, spared = time.monotonic(), self.spared
             made = make()
             took = time.monotonic() - began + self.spared - spared  # with the epochs of trainings that were resumed
-            found = {column: _as_text(np.asarray(made[column])) for column in made}
-            found |= {".seconds": np.array(took), ".question": np.array(key)}
+            found = {f"{prefix}{column}": _column(made[column]) for column in made}
+            found |= {f"{prefix}.seconds": np.array(took), f"{prefix}.question": np.array(key)}
             # At once, for a later cell may fail and the run then leaves nothing.
-            kept = {key: values for key, values in others.items() if key.partition("/")[0] != name}
-            records.write_arrays(measured, kept | {f"{name}/{column}": values for column, values in found.items()})
+            kept = {column: values for column, values in others.items() if not column.startswith(prefix)}
+            records.write_arrays(measured, kept | found)
             while self.finished:
                 self.finished.pop().unlink(missing_ok=True)
         else:
-            self.spared += float(found[".seconds"])
-        self.arrays |= {f"{name}/{column}": values for column, values in found.items()}
-        return {column: values for column, values in found.items() if not column.startswith(".")}
+            self.spared += float(found[f"{prefix}.seconds"])
+        self.arrays |= found
+        shown = (column for column in found if not column.startswith(f"{prefix}."))
+        return {column.removeprefix(prefix): found[column] for column in shown}
 
     @functools.cached_property
     def _shipped_arrays(self) -> dict[str, np.ndarray]:
@@ -486,8 +486,6 @@ class Study:
         ValueError
             If a headline value is not a finite number; the message names it.
         """
-        trials = {table: each["rows"] for table, each in self.studies.items()}
-        studies = {table: {k: v for k, v in each.items() if k != "rows"} for table, each in self.studies.items()}
         # Without what `keep` puts aside: it stands in `arrays` too, and its file is another one after each measurement.
         read = records.files_read(self.root).items()
         reads = {path: digest for path, digest in read if not path.startswith("build/measured/")}
@@ -505,8 +503,8 @@ class Study:
             "modules": sorted(name for name in sys.modules if name.startswith("fashion_mnist.")),
             "reads": reads,
             "headline": {key: records.headline_number(key, value) for key, value in headline.items()},
-            "tables": records.plain({**(tables or {}), **trials}),
-            "studies": records.plain(studies),
+            "tables": records.plain({**(tables or {}), **self.trials}),
+            "studies": records.plain(self.studies),
             "summary": summary,
             "finding": finding,
             "readme": records.plain(readme),
@@ -613,11 +611,7 @@ def _spelled_out(card: Mapping[str, Any]) -> dict[str, Any]:
         return dict(card)
 
 
-def _columns(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """What the arrays of several measurements have of one of them."""
-    return {each.partition("/")[2]: values for each, values in arrays.items() if each.partition("/")[0] == name}
-
-
-def _as_text(values: np.ndarray) -> np.ndarray:
-    """Columns of strings as arrays that NumPy reads without pickle."""
-    return values.astype(str) if values.dtype == object else values
+def _column(values: Any) -> np.ndarray:
+    """An array that NumPy reads without pickle, also of strings."""
+    column = np.asarray(values)
+    return column.astype(str) if column.dtype == object else column
