@@ -29,17 +29,14 @@ def cuts(tuned: Tuned) -> str:
     """Between which two configurations halving cuts, and how far they are apart; in words."""
     said = []
     for rung in tuned.rungs[:-1]:
-        reached = [trial for trial in tuned.trials if trial.reached(rung)]
-        cut = [trial for trial in reached if trial.state == "pruned" and trial.epochs == rung]
+        cut = [trial for trial in tuned.trials if trial.state == "pruned" and trial.epochs == rung]
         if cut:
-            last, first = (
-                choose(some, key=lambda trial: trial.accuracy_after(rung))
-                for choose, some in ((min, [trial for trial in reached if trial not in cut]), (max, cut))
-            )
+            kept = [trial for trial in tuned.trials if trial.reached(rung) and trial not in cut]
+            last = min(kept, key=lambda trial: trial.accuracy_after(rung))
+            first = max(cut, key=lambda trial: trial.accuracy_after(rung))
             apart = 100 * (last.accuracy_after(rung) - first.accuracy_after(rung))
-            said.append(
-                f"after {rung} epoch{'s' * (rung > 1)} between {last.name} and {first.name}, {apart:.2f} points apart"
-            )
+            when = f"after {rung} epoch{'s' * (rung > 1)}"
+            said.append(f"{when} between {last.name} and {first.name}, {apart:.2f} points apart")
     return " and ".join(said)
 
 
@@ -68,34 +65,31 @@ def looks(trials: Sequence[Trial], curves: Mapping[str, Sequence[float]], rungs:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def rank_correlation(looks: pd.Series, ends: pd.Series, resamples: int = 10_000) -> dict[str, float]:
+def rank_correlation(looks: pd.Series, ends: pd.Series) -> dict[str, float]:
     """Whether a look at configurations ranks them as their ends do (Spearman, 1904).
 
     Parameters
     ----------
     looks, ends : Series, shape (n,)
         Validation accuracies by configuration; those that only one of them has are left out.
-    resamples : int
-        Of the bootstrap.
 
     Returns
     -------
     dict of str to float
-        ``correlation``, its 95 % bootstrap interval over configurations, ``low`` to ``high``, and how many
-        ``configurations`` it is of. NaN where there is none or all accuracies are the same; a resample of which that
-        is true is left out.
+        ``correlation``, its 95 % bootstrap interval over configurations, ``low`` to ``high`` (10,000 resamples), and
+        how many ``configurations`` it is of. NaN where there is none or all accuracies are the same; a resample of
+        which that is true is left out.
     """
-    both = pd.DataFrame({"look": looks, "end": ends}).dropna().to_numpy()
-    if not len(both):
-        return {"correlation": np.nan, "low": np.nan, "high": np.nan, "configurations": 0}
-    drawn = np.random.default_rng(0).integers(len(both), size=(resamples, len(both)))
-    ranks = stats.rankdata(both[np.vstack([np.arange(len(both)), drawn])], axis=1)
+    both = pd.DataFrame({"look": looks, "end": ends}).dropna()
+    if both.nunique().min() < 2:
+        return {"correlation": np.nan, "low": np.nan, "high": np.nan, "configurations": len(both)}
+    drawn = np.random.default_rng(0).integers(len(both), size=(10_000, len(both)))
+    # The data themselves, then the resamples.
+    ranks = stats.rankdata(both.to_numpy()[np.vstack([np.arange(len(both)), drawn])], axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     spread = np.sqrt((ranks**2).sum(axis=1).prod(axis=1))
-    products = ranks.prod(axis=2).sum(axis=1)
-    found = np.divide(products, spread, out=np.full(len(spread), np.nan), where=spread > 0)
-    known = found[np.isfinite(found)] if np.isfinite(found[0]) else found[:1]
-    low, high = np.percentile(known, (2.5, 97.5))
+    found = ranks.prod(axis=2).sum(axis=1)[spread > 0] / spread[spread > 0]
+    low, high = np.percentile(found, (2.5, 97.5))
     return {"correlation": float(found[0]), "low": float(low), "high": float(high), "configurations": len(both)}
 
 
