@@ -80,7 +80,8 @@ def augment(images: np.ndarray, augmentation: Augmentation, rng: np.random.Gener
 
 
 def _transforms(a: Augmentation, rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
-    """Matrices (n, 3, 3) from output to input pixel coordinates (x, y, 1), about the image's centre."""
+    """From output to input pixel coordinates about the image's centre, as Keras takes it, float32 (n, 8): two rows
+    of a matrix and the beginning of the third."""
 
     def uniform(largest: float) -> np.ndarray:
         return rng.uniform(-largest, largest, count)
@@ -88,18 +89,14 @@ def _transforms(a: Augmentation, rng: np.random.Generator, count: int, height: i
     angle, shear, zoom = np.radians(uniform(a.rotation)), np.tan(np.radians(uniform(a.shear))), 1 + uniform(a.zoom)
     mirror = np.where(rng.random(count) < 0.5, -1.0, 1.0) if a.flip else np.ones(count)
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
-    linear = np.empty((count, 2, 2))
-    linear[:, 0] = np.stack([cos * mirror, -sin + cos * shear], axis=1)
-    linear[:, 1] = np.stack([sin * mirror, cos + sin * shear], axis=1)
+    linear = np.stack([cos * mirror, -sin + cos * shear, sin * mirror, cos + sin * shear], axis=1).reshape(count, 2, 2)
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    matrices = np.tile(np.eye(3), (count, 1, 1))
-    matrices[:, :2, :2] = linear
-    matrices[:, :2, 2] = centre - linear @ centre + np.stack([uniform(a.shift), uniform(a.shift)], axis=1)
-    return matrices
+    moved = centre - linear @ centre + np.stack([uniform(a.shift), uniform(a.shift)], axis=1)
+    rows = np.concatenate([linear, moved[:, :, None]], axis=2).reshape(count, 6)
+    return np.pad(rows, ((0, 0), (0, 2))).astype(np.float32)
 
 
-def _affine(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    flat = matrices.reshape(len(images), 9)[:, :8].astype(np.float32)
+def _affine(images: np.ndarray, flat: np.ndarray) -> np.ndarray:
     moved = keras.ops.image.affine_transform(
         images.astype(np.float32), flat, interpolation="bilinear", fill_mode="constant", data_format="channels_last"
     )
@@ -110,7 +107,7 @@ def _shifted(images: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Each image moved by whole pixels (rows, columns): its window out of a frame of black."""
     count, height, width, channels = images.shape
     reach = int(np.abs(offsets).max())
-    framed = np.zeros((count, height + 2 * reach, width + 2 * reach, channels), images.dtype)
+    framed = np.zeros((count, height + 2 * reach, width + 2 * reach, channels), images.dtype)  # np.pad takes longer
     framed[:, reach : reach + height, reach : reach + width] = images
     windows = np.lib.stride_tricks.sliding_window_view(framed, (height, width), axis=(1, 2))  # (n, 2r+1, 2r+1, 1, h, w)
     return windows[np.arange(count), reach - offsets[:, 0], reach - offsets[:, 1]].transpose(0, 2, 3, 1)
