@@ -151,8 +151,8 @@ def test_plain_keras_is_timed_on_whole_batches():
     plan = small_mlp({"units": 4})
     rates = tuning.plain_keras_rates(plan, *TRAIN)
     assert all(100 < rate < 1e7 for rate in rates)
-    with pytest.raises(ValueError, match="256 images do not fill two batches of 150"):
-        tuning.plain_keras_rates(plan, *TRAIN, batch_size=150)
+    with pytest.raises(ValueError, match="63 images do not fill two batches of 32"):
+        tuning.plain_keras_rates(plan, TRAIN[0][:63], TRAIN[1][:63])
 
 
 def test_the_storage_tells_the_same_and_the_checkpoints_are_gone(study):

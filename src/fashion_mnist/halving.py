@@ -221,9 +221,8 @@ class Trial:
 def _own_value(space: Space, name: str, value: Any) -> Any:
     """The space's own value that became this one in JSON, which has no tuples."""
     values = space.parameters[name]
-    known = (
-        [value] if not isinstance(values, tuple) else [v for v in values if records.plain(v) == records.plain(value)]
-    )
+    choices = values if isinstance(values, tuple) else [value]
+    known = [choice for choice in choices if records.plain(choice) == records.plain(value)]
     if not known or value is None:
         raise ValueError(f"A trial has {name}={value!r}, which space {space.name!r} lacks: it is of another space.")
     return known[0]

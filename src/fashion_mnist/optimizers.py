@@ -60,9 +60,8 @@ class Muon(keras.optimizers.SGD):
         if not _is_kernel(variable):
             return super().update_step(gradient, variable, learning_rate)
         ops = keras.ops
-        step = _orthogonal_step(
-            self, gradient, self.momentums[self._get_variable_index(variable)], self.KERNEL_MOMENTUM
-        )
+        momentum = self.momentums[self._get_variable_index(variable)]
+        step = _orthogonal_step(self, gradient, momentum, self.KERNEL_MOMENTUM)
         unit = variable * (variable.shape[-1] ** 0.5 / ops.sqrt(ops.sum(ops.square(variable))))
         self.assign(variable, unit - learning_rate * self.KERNEL_RATE * step)
 

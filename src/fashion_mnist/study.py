@@ -143,16 +143,15 @@ class Study:
 
         seed = self.seed if seed is None else seed
         images = self.data if held_out is None else self.data.held_out(held_out, seed)
+        own_split = {} if held_out is None else {"held_out": held_out}
         identity = {
             "architecture": architecture,
             "arguments": models.spelled_out(architecture, dict(arguments or {})),
             "recipe": asdict(recipe),
             "seed": seed,
-            "data": {"fingerprint": images.fingerprint, "images": len(images.y_train)},
+            "data": {"fingerprint": images.fingerprint, "images": len(images.y_train)} | own_split,
             "version": training.VERSION,
         }
-        if held_out is not None:
-            identity["data"]["held_out"] = held_out
         found = self._kept(name, identity, weights)
         if found is not None:
             self.spared += found.card["seconds"]

@@ -199,9 +199,7 @@ def describe(space: Space | str) -> dict[str, Any]:
     return {"space": space.name, "parameters": parameters, "plans": records.digest(repr(meant).encode())}
 
 
-def plain_keras_rates(
-    plan: Plan, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 32, count: int = 2000
-) -> tuple[float, float]:
+def plain_keras_rates(plan: Plan, images: np.ndarray, labels: np.ndarray, *, count: int = 2000) -> tuple[float, float]:
     """How fast plain Keras goes: `model.fit` and `evaluate` on arrays in float32 with Adam, as most write it.
 
     Parameters
@@ -210,8 +208,6 @@ def plain_keras_rates(
         Only its architecture and arguments count.
     images, labels
         As in `tune`.
-    batch_size : int
-        Of both: `fit` takes its own for the validation images, too.
     count : int
         How many images to measure on, at most. The clock runs from the end of the first batch, which traces the step,
         to the end of the last one: what Keras does around an epoch is not counted.
@@ -221,9 +217,10 @@ def plain_keras_rates(
     training, evaluation : float
         Images a second; an epoch takes the time of both.
     """
-    count = min(count, len(labels)) // batch_size * batch_size
-    if count < 2 * batch_size:
-        raise ValueError(f"{len(labels)} images do not fill two batches of {batch_size}.")
+    batch = 32  # Keras's own number, which `fit` takes for the validation images, too
+    count = min(count, len(labels)) // batch * batch
+    if count < 2 * batch:
+        raise ValueError(f"{len(labels)} images do not fill two batches of {batch}.")
     model = models.build(plan.architecture, **plan.arguments)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 
@@ -231,8 +228,8 @@ def plain_keras_rates(
         ends: list[float] = []
         clock = keras.callbacks.Callback()
         clock.on_train_batch_end = clock.on_test_batch_end = lambda batch, logs=None: ends.append(time.perf_counter())
-        pass_over(images[:count], labels[:count], batch_size=batch_size, verbose=0, callbacks=[clock])
-        return (count - batch_size) / (ends[-1] - ends[0])
+        pass_over(images[:count], labels[:count], batch_size=batch, verbose=0, callbacks=[clock])
+        return (count - batch) / (ends[-1] - ends[0])
 
     return rate(model.fit), rate(model.evaluate)
 
