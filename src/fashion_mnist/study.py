@@ -235,25 +235,17 @@ class Study:
         return self.root / "build" / "checkpoints" / self.profile.name / f"{name}.npz"
 
     def fit(
-        self,
-        name: str,
-        model: keras.Model,
-        train: tuple[np.ndarray, np.ndarray],
-        validation: tuple[np.ndarray, np.ndarray],
-        recipe: Recipe,
-        *,
-        seed: int | None = None,
-        precision: str = "auto",
+        self, name: str, model: keras.Model, train: data.Split, validation: data.Split, recipe: Recipe, **options: Any
     ) -> Fit:
         """`training.fit` with a checkpoint of that name: a training that was interrupted, or is done, goes on from it.
 
         The checkpoint goes when `keep` has what the training was made for. One that is damaged or of something else is
-        dropped: there is nothing in it that could be continued.
+        dropped: there is nothing in it that could be continued. The seed is the run's own if not given; the other
+        options are those of `training.fit`.
         """
         from fashion_mnist import training
 
-        seed = self.seed if seed is None else seed
-        options = {"seed": seed, "precision": precision, "checkpoint": self.checkpoint(name)}
+        options = {"seed": self.seed, **options, "checkpoint": self.checkpoint(name)}
         try:
             done = training.fit(model, train, validation, recipe, **options)
         except training.CheckpointError:
