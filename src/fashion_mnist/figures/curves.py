@@ -115,16 +115,16 @@ def learning_curves(
     for metric, axis in axes.items():
         splits = []
         for split, key, dashes in (("training", metric, "--"), ("validation", f"val_{metric}", "-")):
-            found = {k: [run[key] for run in runs if len(run.get(key, ()))] for k, runs in enumerate(seeds.values())}
-            for index, curves in found.items():
-                if curves and metric == "learning_rate":
+            for index, runs in enumerate(seeds.values()):
+                curves = [run[key] for run in runs if len(run.get(key, ()))]
+                if metric == "learning_rate":
                     curves, dashes = [np.divide(curve, max(curve)) for curve in curves], "-"
                 if curves:
                     _band(axis, curves, dashes, style.line(index)["color"])
-            splits += [split] if any(found.values()) else []
+                    splits.append(split)
         if not splits:
             raise ValueError(f"no history holds {metric!r}; choose metrics that were recorded")
-        axis.set_ylabel(f"{' and '.join(splits)} {metric}".capitalize())
+        axis.set_ylabel(f"{' and '.join(dict.fromkeys(splits))} {metric}".capitalize())
         _epochs(axis, last)
         if "accuracy" in metric:
             _logit(axis, axis.get_ylabel())

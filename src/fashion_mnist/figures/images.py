@@ -177,11 +177,9 @@ def network_diagram(networks: Mapping[str, Sequence[tuple[str, tuple[int, ...], 
     figure, axis = plt.subplots(figsize=(8, 0.3 + 0.56 * sum(heights)))
     style.bare(axis)
     axis.set(xlim=(0, columns - 0.09), ylim=(sum(heights), 0))
-    shortcuts = any(name.endswith("_add") for layers in networks.values() for name, *_ in layers)
-    meaning = (
-        "In each box: layer, output shape, number of parameters (the darker, the more)"
-        + shortcuts * "; orange: a block's shortcut"
-    )
+    meaning = "In each box: layer, output shape, number of parameters (the darker, the more)"
+    if any(name.endswith("_add") for layers in networks.values() for name, *_ in layers):
+        meaning += "; orange: a block's shortcut"
     axis.set_xlabel(meaning, fontsize=9, color=style.GREY)
     arrow = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0}
     for (name, stages), top in zip(bands.items(), np.cumsum([0, *heights[:-1]]), strict=True):

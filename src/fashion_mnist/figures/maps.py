@@ -186,7 +186,6 @@ def answer(images, truth, probabilities, maps, class_names, how=""):
         axes[cell].set_title(said, fontsize=9, fontweight="normal", loc="center", color=colour)
     for cell, (title, values) in zip("CD", maps.items(), strict=True):
         _overlay(axes[cell], images[1], values)
-        style.bare(axes[cell])
         axes[cell].set_title(title, fontsize=9, fontweight="normal", loc="center")
     axes["C"].set_xlabel(how, fontsize=8, color=style.GREY, loc="left")
     bars, rows = axes["E"], np.arange(len(class_names))

@@ -45,7 +45,7 @@ def confusion_matrix(
         The diagonal has grey numbers and no colour, so that errors show.
     """
     figure, axis = style.panel(ax, (7.6, 6.4))
-    most = _confusion(axis, matrix, class_names, fontsize=9)
+    most = _confusion(axis, matrix, class_names, 9)
     axis.set(ylabel=axis_names[0], xlabel=axis_names[1])
     axis.set_title(title)
     _error_bar(figure, axis, most, scale)
@@ -68,7 +68,7 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], class_names: Sequence
     drawn = axes.flat[: len(matrices)]
     most = max(_errors(matrix).max() for matrix in matrices.values())
     for axis, (title, matrix) in zip(drawn, matrices.items(), strict=True):
-        _confusion(axis, matrix, class_names, most, fontsize=8)
+        _confusion(axis, matrix, class_names, 8, most)
         axis.set_xlabel("Predicted class (test)")
         axis.set_title(title)
     for axis in axes[:, 0]:
@@ -132,17 +132,18 @@ def _errors(matrix):
     return np.where(np.eye(len(shares), dtype=bool), 0, shares)
 
 
-def _confusion(axis, matrix, class_names, most=None, fontsize=9):
+def _confusion(axis, matrix, class_names, fontsize, most=None):
     """One matrix, errors on a scale up to `most` or else to their highest share; returns the end of the scale."""
     matrix, wanted = np.asarray(matrix), (len(class_names),) * 2
     if matrix.shape != wanted:
         raise ValueError(f"the matrix has shape {matrix.shape}; {len(class_names)} class names need {wanted}")
     errors = _errors(matrix)
     most = most or errors.max() or 1
-    _cells(axis, errors, np.where(matrix > 0, matrix.astype(str), ""), 0, most, fontsize)
-    for text in axis.texts:
-        if text.get_position()[0] == text.get_position()[1]:
-            text.set_color(style.GREY)
+    axis.imshow(errors, cmap="Blues", vmin=0, vmax=most)
+    for (row, column), count in np.ndenumerate(matrix):
+        ink = style.GREY if row == column else "white" if errors[row, column] > 0.6 * most else "black"
+        if count:
+            axis.text(column, row, count, ha="center", va="center", fontsize=fontsize, color=ink)
     _names(axis, class_names, class_names)
     return most
 
@@ -152,16 +153,8 @@ def _error_bar(figure, axes, most, label=ERRORS, **settings):
     figure.colorbar(scale, ax=axes, label=label, shrink=0.7, pad=0.02, **settings)
 
 
-def _cells(axis, values, texts, low, high, fontsize):
-    """Coloured cells with a text in each, light where the colour is dark."""
-    axis.imshow(values, cmap="Blues", vmin=low, vmax=high)
-    for (row, column), text in np.ndenumerate(texts):
-        ink = "white" if values[row, column] > low + 0.6 * (high - low) else "black"
-        axis.text(column, row, text, ha="center", va="center", fontsize=fontsize, color=ink)
-
-
-def _names(axis, rows, columns, rotation=45, ha="right"):
+def _names(axis, rows, columns):
     """Names beside the rows and below the columns, without lines."""
     style.bare(axis)
     axis.set_yticks(range(len(rows)), rows)
-    axis.set_xticks(range(len(columns)), columns, rotation=rotation, ha=ha, rotation_mode="anchor")
+    axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
