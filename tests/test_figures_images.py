@@ -79,23 +79,18 @@ def test_predictions_grid_says_what_was_predicted_and_what_is_true(images):
     true, predicted = np.array([0, 6, 4]), np.array([0, 4, 4])
     chances = np.full((3, 10), 0.02)
     chances[[0, 1, 2], predicted] = 0.82
-    axes = drawn(pictures.predictions_grid(images[:3], true, predicted, NAMES, chances, columns=2)).axes
+    axes = drawn(pictures.predictions_grid(images[:3], true, predicted, NAMES, chances)).axes
     assert [axis.get_title() for axis in axes] == ["✓ T-shirt/top 82%", "✗ Coat 82%\ntrue: Shirt", "✓ Coat 82%"]
     assert [axis.title.get_color() for axis in axes] == [style.RIGHT, style.WRONG, style.RIGHT]
     assert np.array_equal(axes[1].images[0].get_array(), images[1, ..., 0])
 
 
-def test_predictions_grid_takes_the_probability_of_the_prediction_alone(images):
-    (axis,) = pictures.predictions_grid(images[:1], [3], [3], NAMES, probabilities=[0.5], columns=1).axes
-    assert axis.get_title() == "✓ Dress 50%"
-
-
 def test_a_doubtful_label_gets_a_suggestion_and_no_verdict(images):
-    (axis,) = drawn(pictures.predictions_grid(images[:1], [6], [4], NAMES, columns=1, reference="label")).axes
+    (axis,) = drawn(pictures.predictions_grid(images[:1], [6], [4], NAMES, reference="label")).axes
     assert axis.get_title() == "label Shirt\nsuggested Coat"
     assert axis.title.get_color() not in (style.RIGHT, style.WRONG)
-    options = {"probabilities": [0.9], "columns": 1, "reference": "label"}
-    (axis,) = drawn(pictures.predictions_grid(images[:1], [6], [4], NAMES, **options)).axes
+    chances = np.eye(10)[[4]] * 0.9
+    (axis,) = drawn(pictures.predictions_grid(images[:1], [6], [4], NAMES, chances, reference="label")).axes
     assert axis.get_title() == "label Shirt\nsaid Coat 90%"
 
 

@@ -110,7 +110,6 @@ def predictions_grid(
     predicted: np.ndarray,
     class_names: Sequence[str],
     probabilities: np.ndarray | None = None,
-    columns: int = 6,
     reference: str = "true",
 ) -> Figure:
     """Images with the class a network predicted and, where it is another, the true one.
@@ -120,9 +119,8 @@ def predictions_grid(
     images : ndarray, shape (n, 28, 28) or (n, 28, 28, 1), values 0 to 255
     true, predicted : ndarray of int, shape (n,)
     class_names : sequence of str
-    probabilities : ndarray, shape (n,) or (n, classes), values 0 to 1, optional
-        Probability of the predicted class, or of every class.
-    columns : int
+    probabilities : ndarray, shape (n, classes), values 0 to 1, optional
+        That of the predicted class is written.
     reference : {"true", "label"}
         "label" where the label is what is in doubt: then neither is called wrong, and a prediction without
         a probability is called a suggestion.
@@ -130,19 +128,18 @@ def predictions_grid(
     Returns
     -------
     Figure
-        One axes an image; right and wrong differ in symbol as well as colour.
+        One axes an image, six a row; right and wrong differ in symbol as well as colour.
     """
-    images, chances = as_images(images), np.asarray(probabilities)
-    chances = chances[np.arange(len(images)), predicted] if chances.ndim == 2 else chances
-    rows = -(-len(images) // columns)
+    images, known = as_images(images), probabilities is not None
+    rows, columns = -(-len(images) // 6), 6
     figure, axes = plt.subplots(rows, columns, figsize=(8, 8 * rows / columns * 1.32), squeeze=False)
     for axis in axes.flat[len(images) :]:
         axis.remove()
     for index, (image, label, answer) in enumerate(zip(images, true, predicted, strict=True)):
-        said = class_names[answer] + (f" {chances[index]:.0%}" if chances.ndim else "")
+        said = class_names[answer] + (f" {probabilities[index][answer]:.0%}" if known else "")
         colour, text = style.RIGHT, f"✓ {said}"
         if reference == "label":
-            colour, text = "#333333", f"label {class_names[label]}\n{'said' if chances.ndim else 'suggested'} {said}"
+            colour, text = "#333333", f"label {class_names[label]}\n{'said' if known else 'suggested'} {said}"
         elif label != answer:
             colour, text = style.WRONG, f"✗ {said}\n{reference}: {class_names[label]}"
         axis = axes.flat[index]
