@@ -13,11 +13,7 @@ from fashion_mnist.figures import style
 from fashion_mnist.headless import datamap, runner
 from fashion_mnist.networks import clock
 
-KINDS = {
-    "official": [],
-    "sample": [data.SAMPLE_NOTE],
-    "unverified": ["UNVERIFIED DATA: not the official files"],
-}
+KINDS = {"official": [], "sample": [data.SAMPLE_NOTE], "unverified": ["UNVERIFIED DATA: not the official files"]}
 
 
 @dataclass(frozen=True)
@@ -105,11 +101,10 @@ def report(profile: str | None = None) -> Path:
             old.unlink()
     mapped = next((chapter for chapter in chapters if chapter.name == datamap.NOTEBOOK), None)
     shown = mapped and datamap.points(mapped.place, root, mapped.notebook.metadata["fashion_mnist"].get("fingerprint"))
-    mapped = mapped if shown else None
     for chapter, before, after in zip(chapters, [None, *names], [*names[1:], None], strict=False):
-        page = _page(exporter, chapter, before, after, root, chapter is mapped)
+        page = _page(exporter, chapter, before, after, root, chapter is mapped and shown is not None)
         files.write_text(folder / f"{chapter.name}.html", _linked(page, names))
-    if mapped:
+    if shown:
         files.write_text(folder / "map.html", _map(exporter, mapped, shown))
     return files.write_text(folder / "index.html", _linked(_overview(exporter, chapters, shown), names))
 
@@ -119,8 +114,7 @@ def _chapters(profile: str, root: Path) -> list[Chapter]:
 
     chapters = []
     for path in runner.notebooks(root=root):
-        places = [root / "build" / profile, root] if profile == "full" else [root / "build" / profile]
-        for place in places:
+        for place in (root / "build" / profile, root):  # in the latter stands what was executed at full
             copy = place / "notebooks" / path.name
             if runner.stamp(copy).get("profile") == profile:
                 chapters.append(Chapter(path.stem, nbformat.read(copy, as_version=4), runner.record_of(copy), place))
@@ -141,9 +135,7 @@ def _exporter() -> Any:
     )
 
 
-def _page(
-    exporter: Any, chapter: Chapter, before: str | None, after: str | None, root: Path, mapped: bool = False
-) -> str:
+def _page(exporter: Any, chapter: Chapter, before: str | None, after: str | None, root: Path, mapped: bool) -> str:
     """One notebook: contents, then its cells, figures embedded."""
     heading = chapter.title
     for cell in chapter.notebook.cells:  # a figure is described by the heading it stands under
@@ -152,9 +144,9 @@ def _page(
         cell.metadata.setdefault("alt", f"Figure: {heading}")
     about = {"title": chapter.title, "doubts": chapter.doubts, "provenance": chapter.provenance}
     resources = {"chapter": about, "before": before, "after": after, "accent": style.RIGHT, "map": mapped}
-    return exporter.from_notebook_node(chapter.notebook, {**resources, "metadata": {"path": str(root / "notebooks")}})[
-        0
-    ]
+    resources["metadata"] = {"path": str(root / "notebooks")}
+    page, _ = exporter.from_notebook_node(chapter.notebook, resources)
+    return page
 
 
 def _map(exporter: Any, chapter: Chapter, shown: datamap.Points) -> str:
@@ -170,13 +162,7 @@ def _map(exporter: Any, chapter: Chapter, shown: datamap.Points) -> str:
 
 def _overview(exporter: Any, chapters: Sequence[Chapter], shown: datamap.Points | None) -> str:
     """What was found: the tour's own finding first, then the notebooks in their order."""
-    made = ""
-    if record := next((chapter.record for chapter in chapters if "machine" in chapter.record), None):
-        where, what = record["machine"], record["versions"]
-        made = (
-            f"Measured on {where['cpu']}, {where['cores']} cores, {where['memory']}; Python {what['python']}, "
-            f"TensorFlow {what.get('tensorflow', '–')}, Keras {what.get('keras', '–')}."
-        )
+    made = next((chapter.record for chapter in chapters if "machine" in chapter.record), None)
     ordered = sorted(chapters, key=lambda chapter: chapter.name != runner.SUMMARIES[-1])
     template = exporter.environment.get_template("overview.html.j2")
     dots = len(shown.labels) if shown else 0
