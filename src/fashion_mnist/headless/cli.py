@@ -103,15 +103,15 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 _count = _whole(1, 10**6)
 
 
-def _check_notebooks(chosen: argparse.Namespace) -> None:
-    """Leave as for any wrong usage if a notebook was named that there is not."""
+def _notebook(name: str) -> str:
+    """The type of an argument that names a notebook."""
     from fashion_mnist.headless import runner
 
-    if chosen.notebooks:
-        try:
-            runner.notebooks(chosen.notebooks)
-        except ValueError as error:
-            chosen.parser.error(str(error))
+    try:
+        runner.notebooks([name])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
 
 
 # ------------------------------------------------------------------------------------------------ run, train, report
@@ -121,7 +121,8 @@ def _add_study(verbs: argparse._SubParsersAction) -> None:
     run, train = _verb(verbs, "run", _run), _verb(verbs, "train", _train)
     report, colab = _verb(verbs, "report", _report), _verb(verbs, "colab", _colab)
     for verb in (run, train, colab):
-        verb.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="which, such as 01_eda; all if not given")
+        which = "which, such as 01_eda; all if not given"
+        verb.add_argument("notebooks", nargs="*", type=_notebook, metavar="NOTEBOOK", help=which)
     _add_study_options(run, "how much of everything", "seed of everything random")
     again = run.add_mutually_exclusive_group()
     again.add_argument("--fresh", action="store_true", help="execute also what is done already, and train again")
@@ -142,7 +143,6 @@ def _run(chosen: argparse.Namespace) -> int:
 
     if chosen.redraw and chosen.profile != "full":
         chosen.parser.error("--redraw goes with --profile full")
-    _check_notebooks(chosen)
     return runner.run(chosen.notebooks, chosen.profile, chosen.data, chosen.seed, chosen.fresh, chosen.redraw)
 
 
@@ -154,7 +154,6 @@ def _train(chosen: argparse.Namespace) -> int:
     """
     from fashion_mnist.headless import runner
 
-    _check_notebooks(chosen)
     return runner.train_missing(chosen.notebooks, chosen.data)
 
 
@@ -165,15 +164,15 @@ def _report(chosen: argparse.Namespace) -> None:
     """
     if chosen.profile and chosen.readme:
         chosen.parser.error("--readme takes its numbers from results/, which are those of full; leave --profile out")
-    if not chosen.readme:
+    if chosen.readme:
+        from fashion_mnist.headless import readme
+
+        differing = readme.rewrite()
+        print(f"Rewritten: {', '.join(differing)}" if differing else "The pages agree with results/.")
+    else:
         from fashion_mnist.headless import report
 
         print(report.report(chosen.profile))
-        return
-    from fashion_mnist.headless import readme
-
-    differing = readme.rewrite()
-    print(f"Rewritten: {', '.join(differing)}" if differing else "The pages agree with results/.")
 
 
 # -------------------------------------------------------------------------------------------------------------- data
@@ -286,9 +285,7 @@ def _add_networks(verbs: argparse._SubParsersAction) -> None:
         verb.add_argument("--split", choices=splits, default="test", help="which images (%(default)s)")
         verb.add_argument("--scaled", choices=("auto", "raw", "unit"), default="auto", help=scaled)
         verb.add_argument("--json", action="store_true", help="print JSON")
-    evaluate.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write report, metrics, predictions, figures there"
-    )
+    evaluate.add_argument("--out", type=Path, metavar="FOLDER", help="for report, metrics, predictions and figures")
     export.add_argument("--to", choices=("onnx", "keras"), required=True, help="format")
     export.add_argument("--out", type=Path, metavar="FILE", help="file to write; build/export/NAME if not given")
 
@@ -430,7 +427,6 @@ def _colab(chosen: argparse.Namespace) -> None:
     """
     from fashion_mnist.headless import colab
 
-    _check_notebooks(chosen)
     for copy in colab.write_colab(chosen.notebooks, chosen.to):
         print(f"{copy.path}  {copy.path.stat().st_size / 1e6:.1f} MB")
         if copy.left_out:
