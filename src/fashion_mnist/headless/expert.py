@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from fashion_mnist.networks import Network
 
 SHOWN = 3  # classes in an answer
-EXPLAINED = {
-    "cnn": "CNN",
-    "mini_resnet": "Mini ResNet",
-    "deep_cnn": "Deep CNN",
-}  # as notebook 08 calls them
+EXPLAINED = {"cnn": "CNN", "mini_resnet": "Mini ResNet", "deep_cnn": "Deep CNN"}  # as notebook 08 calls them
 UNMEASURED = "it takes everything for a garment; benchmarks/not_sure.py has not measured it."
 
 
@@ -201,14 +197,13 @@ def predict(paths: list[Path], model: str | None = None, as_json: bool = False) 
     """
     from tqdm import tqdm
 
-    expert, told, refused = Expert(find(model)), [], 0
+    expert, told = Expert(find(model)), []
     if not expert.measured:
         print(f"{expert.network.name}: {UNMEASURED}", file=sys.stderr)
     for path in tqdm(paths, unit="picture", disable=None if as_json else True):
         try:
             answer = expert.answer(photos.prepare(photos.open_picture(path)))
         except (photos.PhotoError, OSError) as error:
-            refused += 1
             reason = getattr(error, "strerror", None) or str(error)
             told.append({"file": str(path), "refused": reason})
             print(f"{path}: {reason}", file=sys.stderr)
@@ -219,7 +214,7 @@ def predict(paths: list[Path], model: str | None = None, as_json: bool = False) 
             print(f"{path}: {answer}", *rows, sep="\n")
     if as_json:
         print(json.dumps({"network": expert.network.name, "pictures": told}, indent=2))
-    return 1 if refused else 0
+    return int(any("refused" in each for each in told))
 
 
 def _measured(network: Network) -> tuple[str, float, dict[str, np.ndarray]] | None:

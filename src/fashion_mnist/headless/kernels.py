@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -212,18 +213,15 @@ def take_outputs(source: Any, executed: Any, root: Path, place: str, stage: Path
     private = {f"{stage}{os.sep}": "", f"{root}{os.sep}": "", str(root): ".", place: "DATA", home: f"~{os.sep}"}
     source.metadata.pop("widgets", None)
     ran = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    count = 0
+    numbers = itertools.count(1)
     for cell, done in zip(source.cells, ran, strict=True):
         if cell.cell_type != "code":
             continue
         cell.outputs = [output for output in done.outputs if WIDGET not in output.get("data", {})]
-        cell.execution_count = None
-        if cell.source.strip():
-            count += 1
-            cell.execution_count = count
+        cell.execution_count = next(numbers) if cell.source.strip() else None
         for output in cell.outputs:
             if output.output_type == "execute_result":
-                output.execution_count = count
+                output.execution_count = cell.execution_count
             if output.output_type == "stream":
                 output.text = _without(output.text, private)
             for kind, content in output.get("data", {}).items():

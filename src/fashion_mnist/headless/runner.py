@@ -286,10 +286,8 @@ def _together(paths: Iterable[Path], work: Callable[[Path], str], kernels: Kerne
         running = " and ".join(name for future, name in waiting.items() if future.running())
         kernels.stop()
         if isinstance(error, KeyboardInterrupt):
-            message = (
-                f"Interrupted{' in ' if running else ''}{running}. The same command goes on from what is finished."
-            )
-            raise KeyboardInterrupt(message) from None
+            where = f" in {running}" if running else ""
+            raise KeyboardInterrupt(f"Interrupted{where}. The same command goes on from what is finished.") from None
         raise
     finally:
         executor.shutdown(cancel_futures=True)
@@ -377,8 +375,7 @@ class _Run:
         staged.sort(key=lambda path: (path == record, path))
         made["files"] = {path.relative_to(stage).as_posix(): _digest(path) for path in staged}
         about = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        modules = [name for name in about.get("modules", sources) if not name.startswith("fashion_mnist.headless")]
-        made["depends"] = {name: sources.get(name) for name in modules}
+        made["depends"] = {name: sources[name] for name in about.get("modules", sources) if name in sources}
         own = {place / file for file in made["files"]}
         read = {self.root / file: digest for file, digest in about.get("reads", {}).items()}
         made["depends"] |= {
