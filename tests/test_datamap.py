@@ -105,9 +105,12 @@ def test_the_page_is_self_contained_and_linked(sample, tmp_path):
 
 def test_a_part_of_the_images_on_the_map_is_shown_as_that(tmp_path, monkeypatch):
     dataset = write_checkout(tmp_path.resolve(), ROOT / "data.zip", monkeypatch, kept=3000)
-    shown = datamap.points(tmp_path / "build" / "quick", tmp_path, dataset.fingerprint)
-    assert 0 < len(shown.numbers) < len(dataset.y_test)
-    assert np.array_equal(shown.images, dataset.x_test[shown.numbers])
+    shown = datamap.content(tmp_path / "build" / "quick", tmp_path, dataset.fingerprint)
+    numbers, sheet = shown["dots"]["number"], sheet_of(f'src="data:image/png;base64,{shown["sprite"]}"')
+    assert 0 < len(numbers) < len(dataset.y_test)
+    for i, number in enumerate(numbers):
+        tile = sheet[i // 100 * 28 :, i % 100 * 28 :][:28, :28]
+        assert np.abs(255 - tile.astype(int) - dataset.x_test[number, ..., 0]).max() <= 3
 
 
 def test_without_the_data_or_the_coordinates_there_is_no_page_and_no_link(sample, tmp_path, monkeypatch):

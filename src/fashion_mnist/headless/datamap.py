@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,8 @@ LIMIT = 10_000  # images, so that the page stays below 6 MB
 COLUMNS = 100  # of the picture that holds all images
 
 
-@dataclass(frozen=True)
-class Points:
-    """Test images on the map, in the order of the test set.
-
-    Attributes
-    ----------
-    numbers : ndarray of int, shape (n,)
-        Which test images.
-    images : ndarray, shape (n, 28, 28, 1), dtype uint8
-    labels : ndarray of int, shape (n,)
-    places : ndarray, shape (n, 2), float in [0, 1]
-        From the left and from the top.
-    network : str
-        Kind of the network whose answers are shown; empty if there is none.
-    probabilities : ndarray, shape (n, 10)
-        Its answers; without a network, as if every label were given for certain.
-    """
-
-    numbers: np.ndarray
-    images: np.ndarray
-    labels: np.ndarray
-    places: np.ndarray
-    network: str
-    probabilities: np.ndarray
-
-
-def points(place: Path, root: Path, fingerprint: str) -> Points | None:
-    """What the map shows, or None where the coordinates were not kept or the data that they are of is not at hand.
+def content(place: Path, root: Path, fingerprint: str) -> dict[str, Any] | None:
+    """What the page shows, or None where the coordinates were not kept or the data that they are of is not at hand.
 
     Parameters
     ----------
@@ -58,6 +31,14 @@ def points(place: Path, root: Path, fingerprint: str) -> Points | None:
         The checkout, whose networks answer where `place` has none of this data.
     fingerprint : str
         Of the data that the notebook saw.
+
+    Returns
+    -------
+    dict
+        ``dots`` for the page's script, plain numbers and text: one entry a test image, in the order of the test set,
+        one a class, and the layout; places are shares of the map from the left and from the top. ``sprite``: their
+        images. ``network``: kind of the network whose answers are shown; empty if there is none, and then every label
+        is given for certain.
     """
     try:
         arrays = records.read_arrays(place / "results" / "arrays" / f"{NOTEBOOK}.npz")
@@ -81,25 +62,21 @@ def points(place: Path, root: Path, fingerprint: str) -> Points | None:
     network, answers = "", np.eye(10)[labels]
     if best and len(best.predictions["test"]) == len(dataset.y_test):
         network, answers = best.card["kind"], best.predictions["test"][numbers]
-    return Points(numbers, dataset.x_test[numbers], labels, places, network, answers)
-
-
-def contents(shown: Points) -> dict[str, Any]:
-    """What the page's script reads, as plain numbers and text: one entry a point, one a class, and the layout."""
-    present = np.unique(shown.labels)
-    where = maps.strongholds(shown.places, shown.labels, present)
-    return {
+    present = np.unique(labels)
+    headings = zip(present, maps.strongholds(places, labels, present), strict=True)
+    dots = {
         "columns": COLUMNS,
         "names": data.CLASS_NAMES,
         "colours": style.CLASS_COLOURS,
-        "headings": {int(label): np.round(at, 4).tolist() for label, at in zip(present, where, strict=True)},
-        "number": shown.numbers.tolist(),
-        "x": np.round(shown.places[:, 0], 4).tolist(),
-        "y": np.round(shown.places[:, 1], 4).tolist(),
-        "label": shown.labels.tolist(),
-        "named": shown.probabilities.argmax(axis=1).tolist(),
-        "sure": np.rint(100 * shown.probabilities.max(axis=1)).astype(int).tolist(),
+        "headings": {int(label): np.round(at, 4).tolist() for label, at in headings},
+        "number": numbers.tolist(),
+        "x": np.round(places[:, 0], 4).tolist(),
+        "y": np.round(places[:, 1], 4).tolist(),
+        "label": labels.tolist(),
+        "named": answers.argmax(axis=1).tolist(),
+        "sure": np.rint(100 * answers.max(axis=1)).astype(int).tolist(),
     }
+    return {"dots": dots, "sprite": sprite(dataset.x_test[numbers]), "network": network}
 
 
 def sprite(images: np.ndarray) -> str:

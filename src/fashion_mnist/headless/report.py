@@ -100,12 +100,14 @@ def report(profile: str | None = None) -> Path:
         if old.stem not in names:
             old.unlink()
     mapped = next((chapter for chapter in chapters if chapter.name == datamap.NOTEBOOK), None)
-    shown = mapped and datamap.points(mapped.place, root, mapped.notebook.metadata["fashion_mnist"].get("fingerprint"))
+    shown = mapped and datamap.content(mapped.place, root, mapped.notebook.metadata["fashion_mnist"].get("fingerprint"))
     for chapter, before, after in zip(chapters, [None, *names], [*names[1:], None], strict=False):
         page = _page(exporter, chapter, before, after, root, chapter is mapped and shown is not None)
         files.write_text(folder / f"{chapter.name}.html", _linked(page, names))
     if shown:
-        files.write_text(folder / "map.html", _map(exporter, mapped, shown))
+        template = exporter.environment.get_template("map.html.j2")
+        page = template.render(chapter=mapped, resources={"accent": style.RIGHT}, **shown)
+        files.write_text(folder / "map.html", page)
     return files.write_text(folder / "index.html", _linked(_overview(exporter, chapters, shown), names))
 
 
@@ -149,23 +151,12 @@ def _page(exporter: Any, chapter: Chapter, before: str | None, after: str | None
     return page
 
 
-def _map(exporter: Any, chapter: Chapter, shown: datamap.Points) -> str:
-    """The map of the data."""
-    return exporter.environment.get_template("map.html.j2").render(
-        chapter=chapter,
-        network=shown.network,
-        contents=datamap.contents(shown),
-        sprite=datamap.sprite(shown.images),
-        resources={"accent": style.RIGHT},
-    )
-
-
-def _overview(exporter: Any, chapters: Sequence[Chapter], shown: datamap.Points | None) -> str:
+def _overview(exporter: Any, chapters: Sequence[Chapter], shown: dict[str, Any] | None) -> str:
     """What was found: the tour's own finding first, then the notebooks in their order."""
     made = next((chapter.record for chapter in chapters if "machine" in chapter.record), None)
     ordered = sorted(chapters, key=lambda chapter: chapter.name != runner.SUMMARIES[-1])
     template = exporter.environment.get_template("overview.html.j2")
-    dots = len(shown.labels) if shown else 0
+    dots = len(shown["dots"]["number"]) if shown else 0
     return template.render(chapters=ordered, made=made, dots=dots, resources={"accent": style.RIGHT})
 
 
