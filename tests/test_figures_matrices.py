@@ -72,14 +72,14 @@ PAIRS = (["mlp", "mlp", "cnn"], ["cnn", "resnet", "resnet"], [-0.03, -0.02, 0.00
 
 
 def test_significance_matrix_reads_from_row_to_column():
-    (axis,) = drawn(matrices.significance_matrix(*PAIRS)).axes
+    (axis,) = drawn(matrices.significance_matrix(*PAIRS, [True] * 3)).axes
     assert names_of(axis.get_yticklabels()) == ["mlp", "cnn"]
     assert names_of(axis.get_xticklabels()) == ["cnn", "resnet"]
     written = {place: text.get_text() for place, text in cells_of(axis).items()}
     assert written == {(0, 0): "−3.00", (0, 1): "−2.00", (1, 1): "+0.10"}, "each pair once"
     colour = fills(axis)
     assert colour[0, 0] == style.WRONG and colour[1, 1] == "#EFEFEF"
-    (axis,) = drawn(matrices.significance_matrix(["cnn"], ["mlp"], [0.03], [1e-9])).axes
+    (axis,) = drawn(matrices.significance_matrix(["cnn"], ["mlp"], [0.03], [1e-9], [True])).axes
     assert fills(axis) == {(0, 0): style.RIGHT}
     assert "p < 0.05" in axis.get_legend().get_title().get_text()
 

@@ -82,7 +82,7 @@ def significance_matrix(
     second: Sequence[str],
     differences: Sequence[float],
     p_values: Sequence[float],
-    robust: Sequence[bool] | None = None,
+    robust: Sequence[bool],
     ax: Axes | None = None,
 ) -> Figure:
     """Which network is better than which, and by how much.
@@ -95,8 +95,8 @@ def significance_matrix(
         Test accuracy of the first less that of the second.
     p_values : sequence of float
         Adjusted ones, where there are several pairs. A difference is coloured where its p-value is below 0.05.
-    robust : sequence of bool, optional
-        Whether a pair's difference holds at every seed: only these are filled, others are outlined. All if not given.
+    robust : sequence of bool
+        Whether a pair's difference holds at every seed: only these are filled, others are outlined.
     ax : Axes, optional
 
     Returns
@@ -105,7 +105,6 @@ def significance_matrix(
         Row less column, in points, each pair once.
     """
     rows, columns = list(dict.fromkeys(first)), list(dict.fromkeys(second))
-    robust = [True] * len(first) if robust is None else robust
     figure, axis = style.panel(ax, (8, 1.9 + 0.42 * len(rows)))
     _names(axis, rows, columns)
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
