@@ -88,12 +88,11 @@ def _write_copy(source: Path, target: Path) -> Copy:
 
 def _package_files(with_demo: bool) -> dict[str, Path]:
     """The ground floor of this package, and of the upper one the demo: name in the archive -> file."""
-    folder = Path(__file__).parents[1]
     upper = Path(__file__).parent
-    found = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(upper)]
+    folder = upper.parent
+    found = [path for path in folder.rglob("*.py") if not path.is_relative_to(upper)]
     if with_demo:
         found += [upper / f"{name}.py" for name in ("__init__", "demo", "expert", "measure")]
-    found = [path for path in found if "__pycache__" not in path.parts]
     return {f"package/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in found}
 
 

@@ -377,12 +377,9 @@ class _Run:
         about = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         made["depends"] = {name: sources[name] for name in about.get("modules", sources) if name in sources}
         own = {place / file for file in made["files"]}
-        read = {self.root / file: digest for file, digest in about.get("reads", {}).items()}
-        made["depends"] |= {
-            path.relative_to(self.root).as_posix(): digest
-            for path, digest in read.items()
-            if path not in own and not path.is_relative_to(stage)
-        }
+        for file, digest in about.get("reads", {}).items():
+            if self.root / file not in own and not (self.root / file).is_relative_to(stage):
+                made["depends"][file] = digest
         if copy.stem in SUMMARIES:
             folders = {out / inner for out in (self.root, self.out) for inner in ("models", "results")}
             keys = sorted(f"{folder.relative_to(self.root).as_posix()}/" for folder in folders)
