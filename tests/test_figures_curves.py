@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import drawn, texts
 from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -242,13 +243,15 @@ def test_costs_that_cannot_be_drawn_are_refused(cost):
 
 
 def test_reliability_leaves_out_bins_that_tell_nothing():
-    table = {
-        "low": [0, 0.25, 0.5, 0.75],
-        "high": [0.25, 0.5, 0.75, 1],
-        "images": [0, 3, 47, 50],
-        "confidence": [np.nan, 0.4, 0.6, 0.9],
-        "accuracy": [np.nan, 1.0, 0.7, 0.95],
-    }
+    table = pd.DataFrame(
+        {
+            "low": [0, 0.25, 0.5, 0.75],
+            "high": [0.25, 0.5, 0.75, 1],
+            "images": [0, 3, 47, 50],
+            "confidence": [np.nan, 0.4, 0.6, 0.9],
+            "accuracy": [np.nan, 1.0, 0.7, 0.95],
+        }
+    )
     figure = drawn(charts.reliability_diagram({"before": table, "after": table}, {"before": 0.12, "after": 0.01}))
     above, below = figure.axes
     diagonal, before, after = above.lines

@@ -381,11 +381,9 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame], errors: Mapping[str,
     above.plot([0, 1], [0, 1], color="#555555", linewidth=1, linestyle="--", label="perfectly calibrated")
     curves = {}
     for index, (name, table) in enumerate(tables.items()):
-        table = {column: np.asarray(values) for column, values in table.items()}
-        told = table["images"] >= 10
-        label = f"{name} (calibration error {errors[name]:.1%})"
-        curves[label] = table["confidence"][told], table["accuracy"][told]
-        edges = [*table["low"], table["high"][-1]]
+        told = table[table["images"] >= 10]
+        curves[f"{name} (calibration error {errors[name]:.1%})"] = told["confidence"], told["accuracy"]
+        edges = [*table["low"], table["high"].iloc[-1]]
         below.stairs(table["images"] / table["images"].sum(), edges, linewidth=1.8, **style.line(index))
     lines(curves, ylabel="Test accuracy", ax=above)
     above.set(xlim=(0, 1), ylim=(0, 1.02))

@@ -276,8 +276,7 @@ def _draw(out: Path, subject: Subject, dataset: data.Dataset, split: str, labels
     matrix = evaluation.confusion(labels, probabilities.argmax(axis=1))
     title = f"{Path(subject.name).stem}, {split} images{banner}"
     drawn = {"confusion_matrix": figures.matrices.confusion_matrix(matrix, data.CLASS_NAMES, title)}
-    history = subject.network.card.get("history") if subject.network is not None else None
-    if history:
+    if subject.network is not None and (history := subject.network.card.get("history")):
         drawn["learning_curves"] = figures.curves.learning_curves({subject.network.name: history})
     for name, figure in drawn.items():
         with files.replacing(out / f"{name}.png") as temporary:

@@ -86,11 +86,9 @@ def report(profile: str | None = None) -> Path:
         If nothing was executed at this profile, or a notebook and the record beside it are of different runs.
     """
     root = data.root().resolve()
-    for candidate in ("quick", "full") if profile is None else (profiles.named(profile).name,):
-        chapters = _chapters(candidate, root)
-        if chapters:
-            break
-    else:
+    candidates = [profiles.named(profile).name] if profile else ["quick", "full"]
+    chapters = next(filter(None, (_chapters(each, root) for each in candidates)), [])
+    if not chapters:
         command = f"fashion-mnist run --profile {profile or 'quick'}"
         raise ValueError(f"No notebook has been executed at profile {profile or 'quick'}; `{command}` does it.")
 
