@@ -346,6 +346,12 @@ def test_a_failing_notebook_is_kept_and_told(checkout, capsys, source, message):
     assert not (checkout / "build" / "smoke" / "notebooks").exists()
 
 
+def test_of_two_cells_alike_the_one_that_failed_is_told(checkout, capsys):
+    write_notebook(checkout, "01_bad", "tries = iter('a')", "next(tries)", "next(tries)")
+    assert runner.run(profile="smoke") == 1
+    assert "01_bad failed: cell 'cell-2'" in capsys.readouterr().err
+
+
 def test_when_one_fails_the_others_are_executed_but_not_the_tour(checkout, capsys):
     write_notebook(checkout, "01_bad", RECORD.format(name="01_bad"), "1 / 0")
     write_notebook(checkout, "02_good", COUNT.format(name="02_good"))

@@ -113,8 +113,8 @@ class Kernels:
                 on_cell_start=at_cell,
             )
         except PapermillExecutionError as error:
-            as_far = nbformat.read(partial, as_version=4)
-            failed = next(cell for cell in as_far.cells if cell.cell_type == "code" and cell.source == error.source)
+            # papermill has put two cells before it that tell of the error.
+            failed = nbformat.read(partial, as_version=4).cells[error.cell_index + 2]
             raise NotebookFailed(_cell_and_error(failed, "\n".join(error.traceback))) from None
         except DeadKernelError:
             failed = nbformat.read(partial, as_version=4).cells[current]
