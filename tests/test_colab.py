@@ -61,7 +61,6 @@ def project(tmp_path, monkeypatch):
         files.write_text(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook))
     for name, size in {**READ, "models/unused.json": 300, "images/shown.png": 10, "images/other.png": 10}.items():
         files.write_bytes(root / name, os.urandom(size))  # does not shrink when compressed
-    files.write_json(root / "results" / "01_tiny.json", {"headline": {}})  # made before records said what was read
     files.write_json(
         root / "results" / "main.json", {"reads": {**dict.fromkeys(READ, "hash"), "results/gone.json": "x"}}
     )

@@ -100,12 +100,11 @@ def _read_by(name: str, text: str, root: Path) -> dict[str, Path]:
     """What a notebook shows of the full study, by relative path: its record, what that says was read, and figures; for
     the demo also what tells garments from anything else."""
     own = root / "results" / f"{name}.json"
-    reads = records.read_json(own).get("reads") if own.is_file() else None
-    if reads is None:
+    if not own.is_file():
         return {}
     pictures = [path for path in (root / "images").glob("*.png") if path.name in text]
     for_demo = ["results/bench_not_sure.json", "results/arrays/bench_not_sure.npz"] if DEMO in text else []
-    found = [own, *(root / each for each in [*reads, *for_demo]), *pictures]
+    found = [own, *(root / each for each in [*records.read_json(own).get("reads", ()), *for_demo]), *pictures]
     return {path.relative_to(root).as_posix(): path for path in found if path.is_file()}
 
 
