@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from made_files import refused_cheaply
 from scipy import special, stats
+from sklearn import metrics
 
 from fashion_mnist import evaluation, robustness
 
@@ -65,6 +66,19 @@ def test_evaluate_by_hand():
     assert summary["f1_weighted"] == pytest.approx((2 / 3 + 1 + 2 * 2 / 3) / 4)
 
 
+def test_evaluate_agrees_with_scikit_learn(noisy):
+    labels, probabilities = noisy
+    predicted = probabilities.argmax(axis=1)
+    summary = evaluation.evaluate(labels, probabilities)
+    assert summary["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
+    assert summary["loss"] == pytest.approx(metrics.log_loss(labels, probabilities))
+    assert summary["f1_macro"] == pytest.approx(metrics.f1_score(labels, predicted, average="macro"))
+    assert summary["precision_weighted"] == pytest.approx(
+        metrics.precision_score(labels, predicted, average="weighted")
+    )
+    assert summary["accuracy_low"] < summary["accuracy"] < summary["accuracy_high"]
+
+
 def test_perfect_classifier():
     labels = np.arange(100) % 10
     summary = evaluation.evaluate(labels, one_hot(labels))
@@ -85,6 +99,9 @@ def test_classifier_without_a_clue_has_the_loss_of_a_uniform_guess():
     labels = np.random.default_rng(0).integers(0, 10, 3000)
     summary = evaluation.evaluate(labels, np.full((3000, 10), 0.1))
     assert summary["loss"] == pytest.approx(log(10))
+    guesses = np.random.default_rng(1).dirichlet(np.ones(10), 3000)
+    summary = evaluation.evaluate(labels, guesses)
+    assert summary["accuracy_low"] < 0.1 < summary["accuracy_high"]
 
 
 def test_a_class_without_images_counts_as_zero_and_not_as_an_error():
@@ -159,6 +176,11 @@ def test_shares_of_seeds_are_told_with_their_deviation():
 )
 def test_wilson_interval_has_the_published_values(successes, trials, low, high):
     assert evaluation.wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_interval_is_symmetric():
+    low, high = evaluation.wilson_interval(929, 1000)
+    assert evaluation.wilson_interval(71, 1000) == pytest.approx((1 - high, 1 - low))
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(5, 4), (-1, 4), (0, 0), (0.9540, 10_000)])
@@ -327,8 +349,15 @@ def test_pairwise_needs_two():
 def test_two_proportions_has_known_values():
     found = evaluation.two_proportions(5, 83, 12, 99)  # the example of statsmodels' proportions_ztest
     assert (found["z"], found["p_value"]) == pytest.approx((-1.4078304, 0.1591813))
+    chi_squared = stats.chi2_contingency([[5, 78], [12, 87]], correction=False)
+    assert (found["z"] ** 2, found["p_value"]) == pytest.approx((chi_squared.statistic, chi_squared.pvalue))
     swapped = evaluation.two_proportions(12, 99, 5, 83)
     assert (swapped["z"], swapped["p_value"]) == pytest.approx((-found["z"], found["p_value"]))
+
+
+def test_two_proportions_tell_accuracies_on_ten_thousand_images_apart_from_half_a_point_on():
+    assert evaluation.two_proportions(9_560, 10_000, 9_540, 10_000)["p_value"] > 0.4
+    assert evaluation.two_proportions(9_600, 10_000, 9_540, 10_000)["p_value"] < 0.05
     assert evaluation.two_proportions(10, 10, 20, 20) == {"z": 0.0, "p_value": 1.0}
 
 
@@ -340,6 +369,9 @@ def test_paired_difference_is_students():
     assert found["p_value"] == pytest.approx(test.pvalue)
     assert found["difference"] == pytest.approx((0.002 + 0.0015 + 0.003) / 3)
     assert found["sd"] == pytest.approx(np.std([0.002, 0.0015, 0.003], ddof=1))
+    # by hand: t(0.975) of one degree of freedom is 12.706; differences 1 and 3 have mean 2 and sd of the mean 1
+    found = evaluation.paired_difference([2, 5], [1, 2])
+    assert (found["low"], found["high"]) == pytest.approx((2 - 12.706, 2 + 12.706), abs=1e-3)
     assert evaluation.paired_difference([0.5, 0.6], [0.4, 0.5])["sd"] == pytest.approx(0, abs=1e-12)
     assert evaluation.paired_difference([3, 4], [1, 2])["p_value"] == 0
     assert evaluation.paired_difference([1, 2], [1, 2])["p_value"] == 1

@@ -421,6 +421,8 @@ def test_upsample_is_bilinear_with_pixels_as_areas():
         zoom = (1, size[0] / 7, size[1] / 5)
         expected = ndimage.zoom(maps, zoom, order=1, mode="nearest", grid_mode=True)
         np.testing.assert_allclose(explain.upsample(maps, size), expected, atol=1e-6)
+    smaller = tf.image.resize(maps[..., None], (4, 3))[..., 0]
+    np.testing.assert_allclose(explain.upsample(maps, (4, 3)), smaller, atol=1e-6)
     with pytest.raises(ValueError, match="give \\(n, h, w\\)"):
         explain.upsample(maps[0])
 
