@@ -73,14 +73,14 @@ PAIRS = (["mlp", "mlp", "cnn"], ["cnn", "resnet", "resnet"], [-0.03, -0.02, 0.00
 
 def test_significance_matrix_reads_from_row_to_column():
     (axis,) = drawn(matrices.significance_matrix(*PAIRS, [True] * 3)).axes
-    assert names_of(axis.get_yticklabels()) == ["mlp", "cnn"]
-    assert names_of(axis.get_xticklabels()) == ["cnn", "resnet"]
+    assert names_of(axis.get_yticklabels()) == ["mlp  1", "cnn  2", "resnet  3"]
+    assert names_of(axis.get_xticklabels()) == ["2", "3"]
     written = {place: text.get_text() for place, text in cells_of(axis).items()}
-    assert written == {(0, 0): "−3.00", (0, 1): "−2.00", (1, 1): "+0.10"}, "each pair once"
+    assert written == {(0, 1): "−3.00", (0, 2): "−2.00", (1, 2): "+0.10"}, "each pair once"
     colour = fills(axis)
-    assert colour[0, 0] == style.WRONG and colour[1, 1] == "#EFEFEF"
+    assert colour[0, 1] == style.WRONG and colour[1, 2] == "#EFEFEF"
     (axis,) = drawn(matrices.significance_matrix(["cnn"], ["mlp"], [0.03], [1e-9], [True])).axes
-    assert fills(axis) == {(0, 0): style.RIGHT}
+    assert fills(axis) == {(0, 1): style.RIGHT}
     assert "p < 0.05" in axis.get_legend().get_title().get_text()
 
 
@@ -92,8 +92,8 @@ def fills(axis):
 def test_a_difference_that_does_not_hold_at_every_seed_is_only_outlined():
     (axis,) = drawn(matrices.significance_matrix(*PAIRS, robust=[True, False, False])).axes
     colour = fills(axis)
-    assert colour[0, 0] == style.WRONG
-    assert colour[0, 1] == "#FFFFFF"
+    assert colour[0, 1] == style.WRONG
+    assert colour[0, 2] == "#FFFFFF"
     edges = {to_hex(patch.get_edgecolor()).upper() for patch in axis.patches}
     assert edges == {style.WRONG, "#EFEFEF"}
     assert "not at every pair of seeds" in [text.get_text() for text in axis.get_legend().get_texts()]

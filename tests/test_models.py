@@ -118,6 +118,16 @@ def test_resnet50v2_is_the_published_backbone_and_one_dense_layer(resnet):
 # --------------------------------------------------------------------------------------------------- input and output
 
 
+def test_multiply_adds_are_counted_as_by_hand():
+    expected = 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 7 * 7 * 64 * 64 + 64 * 10
+    assert models.multiply_adds(models.cnn()) == expected
+
+
+def test_multiply_adds_of_a_network_inside_another_count(resnet):
+    body = resnet.get_layer("backbone")
+    assert models.multiply_adds(resnet) == models.multiply_adds(body) + 2048 * 10 > 2048 * 10
+
+
 def test_small_covers_the_registry():
     assert set(SMALL) == set(models.ARCHITECTURES)
 

@@ -635,6 +635,18 @@ def test_the_banner_covers_no_legend(tmp_path):
     assert np.flatnonzero(banner).min() > np.flatnonzero(legend).max()
 
 
+@pytest.mark.parametrize("side", ["upper", "lower"])
+def test_the_banner_moves_no_legend_over_the_axes(tmp_path, side):
+    """With rows of a height that only the layout knows: what it keeps free for the legend stays free."""
+    figure = Figure(figsize=(4, 2), layout="constrained")
+    axis = figure.subplots()
+    axis.set_title("a title", loc="left")
+    legend = figure.legend(handles=[Patch(color="lime", label="a row")] * 3, loc=f"outside {side} left")
+    a_study(tmp_path, kind="sample").save_figure(figure, "a")
+    of_axes, of_legend = axis.get_tightbbox(), legend.get_tightbbox()
+    assert of_legend.y0 >= of_axes.y1 if side == "upper" else of_legend.y1 <= of_axes.y0
+
+
 @pytest.mark.parametrize("name", ["../escape", "a.png", "", "With Space"])
 def test_a_figure_name_is_a_plain_name(tmp_path, name):
     with pytest.raises(ValueError, match="no name for a figure"):

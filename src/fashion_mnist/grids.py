@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from scipy import stats
 
-from fashion_mnist import evaluation, halving, records, tuning
+from fashion_mnist import evaluation, halving, models, records, tuning
 from fashion_mnist.halving import Trial, Tuned
 from fashion_mnist.networks import Network, clock
 from fashion_mnist.study import Study
@@ -249,12 +249,14 @@ def scores(networks: Seeds, trials: Sequence[Trial], reported: Mapping[str, floa
     -------
     DataFrame
         A row a configuration, under its name: ``seeds``, ``mean``, ``std`` (0 for one seed), ``parameters``,
-        ``in_study`` after ``study_epochs``, and ``reported``, NaN if it was not.
+        ``multiply_adds`` (of an image), ``in_study`` after ``study_epochs``, and ``reported``, NaN if it was not.
     """
     rows = {}
     for (name, seeds), trial in zip(networks.items(), trials, strict=True):
         mean, std = evaluation.mean_and_std([one.validation_accuracy for one in seeds])
-        measured = {"seeds": len(seeds), "mean": mean, "std": std, "parameters": seeds[0].card["parameters"]}
+        card = seeds[0].card
+        measured = {"seeds": len(seeds), "mean": mean, "std": std, "parameters": card["parameters"]}
+        measured["multiply_adds"] = models.multiply_adds(models.build(card["architecture"], **card["arguments"]))
         seen = {"in_study": trial.accuracy, "study_epochs": trial.epochs, "reported": reported.get(name, np.nan)}
         rows[name] = measured | seen
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration")
@@ -262,9 +264,9 @@ def scores(networks: Seeds, trials: Sequence[Trial], reported: Mapping[str, floa
 
 def shown(scores: pd.DataFrame) -> Styler:
     """A table of `scores` for a reader: words as heads, accuracies in per cent."""
-    shares = ["mean", "std", "in study", "reported"]
+    shares, counts = ["mean", "std", "in study", "reported"], ["parameters", "multiply adds"]
     table = scores.rename(columns=lambda name: name.replace("_", " "))
-    return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=["parameters"])
+    return table.style.format("{:.2%}", subset=shares, na_rep="").format("{:,.0f}", subset=counts)
 
 
 def with_epochs(networks: Seeds) -> pd.DataFrame:
@@ -292,19 +294,22 @@ def repeated(name: str, starting: Sequence[Network], reported: float) -> str:
 
 
 def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str, split: str = "validation") -> str:
-    """By how much one configuration is above another on the images of a split, and at how many pairs of their seeds
-    McNemar's test tells them apart; in words."""
+    """By how much one configuration is above another on the images of a split, with the 95 % interval over images of
+    the mean over seeds, and whether McNemar's test tells them apart at every pair of their seeds; in words."""
     answers = {name: [one.predictions[split].argmax(axis=1) for one in networks[name]] for name in (first, second)}
     means = {name: np.mean([given == labels for given in some]) for name, some in answers.items()}
     better, other = sorted(means, key=means.get, reverse=True)
     p_values = [test["p_value"] for test in evaluation.by_pairs(labels, answers[better], answers[other])]
+    right = [np.mean([given == labels for given in answers[name]], axis=0) for name in (better, other)]
+    lead = evaluation.paired_difference(*right)
+    span = f"95 %: {100 * lead['low']:.2f} to {100 * lead['high']:.2f}".replace("-", "−")
     told = sum(p_value < 0.05 for p_value in p_values)
     if told == len(p_values):
-        says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.2g})"
+        says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.2g}; {span})"
     elif told:
-        says = f"but at {told} of {len(p_values)} pairs of seeds only (McNemar, p < 0.05)"
+        says = f"but at {told} of {len(p_values)} pairs of seeds only (McNemar, p < 0.05; {span}): not established"
     else:
-        says = f"which shows no difference (McNemar, smallest p = {min(p_values):.2g})"
+        says = f"which shows no difference (McNemar, smallest p = {min(p_values):.2g}; {span})"
     return f"{better} is {100 * (means[better] - means[other]):.2f} points above {other}, {says}"
 
 
@@ -345,6 +350,7 @@ def headline(
     best: pd.Series,
     found: pd.Series,
     cost: tuple[float, float],
+    whole: Sequence[Trial] = (),
 ) -> dict:
     """Headline numbers of both notebooks.
 
@@ -355,6 +361,9 @@ def headline(
         Rows of `scores`, of the grid's best and of the search's.
     cost : tuple of float
         As `starting_procedure` gives it.
+    whole : sequence of Trial
+        The grid, trained out: what an epoch of each takes once it runs. Without them the study says so, in which a
+        first epoch includes the start.
 
     Returns
     -------
@@ -364,8 +373,10 @@ def headline(
         epochs) and ``saving_by_engine`` (an epoch is faster).
     """
     epochs, seconds = cost
-    # An epoch of all configurations, as theirs; of the study's own, as other trainings ran on other machines.
-    our_epoch = sum(trial.seconds / max(1, trial.epochs) for trial in grid.trials)
+    each = {trial.name: trial.seconds / max(1, trial.epochs) for trial in grid.trials}
+    each |= {trial.name: float(np.median(trial.history["seconds"])) for trial in whole}
+    by_pruning = grid.rungs[-1] * sum(each.values()) / sum(trial.epochs * each[trial.name] for trial in grid.trials)
+    by_schedule = epochs / grid.rungs[-1]
     return {
         "configurations": len(grid.trials),
         "best_validation_accuracy_mean": best["mean"],
@@ -379,19 +390,19 @@ def headline(
         "full_grid_seconds": round(epochs * seconds, 1),
         "full_grid_epochs_each": epochs,
         "saving": epochs * seconds / grid.seconds,
-        "saving_by_pruning": our_epoch * grid.rungs[-1] / grid.seconds,
-        "saving_by_schedule": epochs / grid.rungs[-1],
-        "saving_by_engine": seconds / our_epoch,
+        "saving_by_pruning": by_pruning,
+        "saving_by_schedule": by_schedule,
+        "saving_by_engine": epochs * seconds / grid.seconds / by_pruning / by_schedule,
     }
 
 
 def saving(grid: Tuned, headline: Mapping[str, float]) -> str:
     """The saving and its factors, in words; both as in `headline`."""
-    pruned = f"{grid.epochs} epochs instead of {len(grid.trials) * grid.rungs[-1]}"
+    pruned = f"{grid.epochs} epochs instead of {len(grid.trials) * grid.rungs[-1]}; those that go on cost more"
     return (
         f"All {len(grid.trials)} would take {headline['full_grid_epochs_each']:.1f} epochs each, "
         f"{headline['full_grid_seconds'] / 3600:.1f} hours in all, {headline['saving']:.1f} times the study's time: "
-        f"{headline['saving_by_pruning']:.2f} by pruning ({pruned}, an estimate from the epochs trained) "
+        f"{headline['saving_by_pruning']:.2f} by pruning ({pruned}) "
         f"× {headline['saving_by_schedule']:.2f} by their length × {headline['saving_by_engine']:.2f} by speed."
     )
 
@@ -413,14 +424,15 @@ def answer(
     `trained_out` is what became of the others of the grid.
     """
     ours, its = map(_percent, (best, found))
+    more, work = found["parameters"] / best["parameters"], found["multiply_adds"] / best["multiply_adds"]
     return (
         f"Of {len(grid.trials)} {kind} halving chooses **{grid.best.name}** in {clock(grid.seconds)}"
         f"{'; ' * bool(trained_out)}{trained_out}. With fresh seeds ({best['seeds']:.0f}) {grid.best.name} names "
         f"{ours} of the validation images correctly. Pruning alone saves a factor of "
         f"{headline['saving_by_pruning']:.1f}, with schedule and engine about {headline['saving']:.0f} against the "
         f"starting project's procedure, by an estimate. A search of {clock(search.seconds)} in another space"
-        f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its} and "
-        f"{found['parameters'] / best['parameters']:.1f} times the parameters. On the test images, which chose "
+        f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, which costs "
+        f"{work:.1f} times the multiply-adds, with {more:.1f} times the parameters. On the test images, which chose "
         f"neither, {verdict}."
     )
 

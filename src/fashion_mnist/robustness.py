@@ -108,8 +108,9 @@ def robustness(
     -------
     table : DataFrame
         One row per corruption of `CORRUPTIONS` and strength: ``corruption``, ``strength``, ``accuracy`` in [0, 1].
-    right : ndarray, shape (n,), float in [0, 1]
-        Of each image, the share of the rows in which it is named correctly: networks can be compared image by image.
+    right : ndarray, shape (5, n), float in [0, 1]
+        Of each image, the share of the corruptions in which it is named correctly, a row a strength: networks can be
+        compared image by image.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def robustness(
         truth, probabilities = evaluation.checked(labels, predict(disturbed))
         rights.append(probabilities.argmax(axis=1) == truth)
         rows.append({"corruption": corruption, "strength": strength, "accuracy": rights[-1].mean()})
-    return pd.DataFrame(rows), np.mean(rights, axis=0)
+    return pd.DataFrame(rows), np.reshape(rights, (len(CORRUPTIONS), 5, -1)).mean(axis=0)
 
 
 def suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

@@ -436,7 +436,10 @@ class Study:
             raise ValueError(f"{name!r} is no name for a figure: use lower case letters, digits, - and _ only.")
         if self.banner and not any(text.get_text() == self.banner for text in fig.texts):
             # Below all that is drawn, legends too; the file is cut to what is drawn, so it is not lost. A legend beside
-            # the axes would follow the edge of what is drawn, onto the banner, unless held to the figure's own.
+            # the axes would follow the edge of what is drawn, onto the banner, unless held to the figure's own, and
+            # then the layout would keep no room for it: it is done before.
+            fig.draw_without_rendering()
+            fig.set_layout_engine("none")
             for legend in fig.legends:
                 legend.set_bbox_to_anchor((0, 0, 1, 1), fig.transFigure)
             bottom = min(0.0, fig.get_tightbbox().y0 / fig.get_figheight())

@@ -102,14 +102,16 @@ def significance_matrix(
     Returns
     -------
     Figure
-        Row less column, in points, each pair once.
+        Row less column, in points, each pair once; a column has its row's number.
     """
-    rows, columns = list(dict.fromkeys(first)), list(dict.fromkeys(second))
-    figure, axis = style.panel(ax, (8, 1.9 + 0.42 * len(rows)))
-    _names(axis, rows, columns)
-    axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+    names = list(dict.fromkeys([*first, *second]))
+    figure, axis = style.panel(ax, (8, 1.2 + 0.33 * len(names)))
+    style.bare(axis)
+    axis.set_yticks(range(len(names)), [f"{name}  {number}" for number, name in enumerate(names, start=1)])
+    axis.set_xticks(range(1, len(names)), map(str, range(2, len(names) + 1)))
+    axis.set(xlim=(0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
     for one, other, gain, p_value, holds in zip(first, second, differences, p_values, robust, strict=True):
-        y, x = rows.index(one), columns.index(other)
+        y, x = names.index(one), names.index(other)
         edge = (style.RIGHT if gain > 0 else style.WRONG) if p_value < 0.05 else "#EFEFEF"
         fill = edge if holds or p_value >= 0.05 else "white"
         axis.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, facecolor=fill, edgecolor=edge, linewidth=1.6))
