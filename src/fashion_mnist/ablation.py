@@ -1,0 +1,145 @@
+"""What changes are worth: a network trained by a recipe, and with one thing changed at a time, by the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fashion_mnist import evaluation, records
+from fashion_mnist.study import Study, listed
+
+if TYPE_CHECKING:
+    import keras
+
+    from fashion_mnist.training import Recipe
+
+
+def classes(run: Study, name: str, build: Callable[[], keras.Model], of: Any, recipe: Recipe, seed: int) -> np.ndarray:
+    """Train a network once and for all (`Study.keep`), and see what it says of the validation images.
+
+    Parameters
+    ----------
+    run : Study
+    name : str
+        Of the training.
+    build : callable
+        Gives the network, untrained.
+    of : anything that JSON holds
+        What `build` depends on.
+    recipe : training.Recipe
+    seed : int
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        The class of each validation image.
+    """
+    from fashion_mnist import training
+    from fashion_mnist._backend import keras
+
+    def train() -> dict[str, np.ndarray]:
+        keras.utils.set_random_seed(seed)
+        model, watched = build(), (run.data.x_val[:500], run.data.y_val[:500])
+        run.fit(f"{run.name[:2]}_{name}", model, (run.data.x_train, run.data.y_train), watched, recipe, seed=seed)
+        return {"classes": training.predict(model, run.data.x_val).argmax(axis=1).astype(np.uint8)}
+
+    return run.keep(name, train, of=[of, recipe.chosen(), seed, training.VERSION])["classes"].astype(int)
+
+
+def differences(labels: np.ndarray, answers: Mapping[str, Sequence[np.ndarray]]) -> pd.DataFrame:
+    """Accuracy of recipes, and how far each is from the first.
+
+    Recipes by seeds are a randomised block design: one error for all differences, that of recipes and seeds together
+    (Fisher, 1935). Of a single seed there is none, and the images have to tell (`evaluation.pairwise`).
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+    answers : mapping of recipe to sequence of ndarray of int, shape (n,)
+        Two recipes or more; what each says, trained by the same seeds in the same order.
+
+    Returns
+    -------
+    DataFrame
+        A row a recipe, by ``lever``: ``seeds``, ``mean`` and ``sd`` of the accuracies; ``paired_difference`` from the
+        first recipe, its 95 % interval ``low`` to ``high``, which is not corrected, ``p_value``, and ``p_adjusted``
+        (`evaluation.holm`); at how many seeds McNemar's test tells the two apart, ``seeds_told``; and ``established``,
+        whether it does at all of them and the adjusted p is below 0.05. Of the first recipe all these are missing, and
+        ``established`` is false.
+    """
+    first, *others = answers
+    by_seed = pd.DataFrame({name: np.mean(np.equal(each, labels), axis=1) for name, each in answers.items()})
+    seeds = len(by_seed)
+    table = pd.DataFrame({"seeds": seeds, "mean": by_seed.mean(), "sd": by_seed.std()}).rename_axis("lever")
+    if seeds > 1:
+        deviations = by_seed - by_seed.mean()
+        residuals = deviations.sub(deviations.mean(axis=1), axis=0)
+        free = (seeds - 1) * len(others)
+        error = np.sqrt(2 * (residuals**2).to_numpy().sum() / free / seeds)
+        found = pd.DataFrame({"difference": by_seed[others].mean() - by_seed[first].mean()})
+        half = stats.t.ppf(0.975, free) * error
+        found = found.assign(low=found["difference"] - half, high=found["difference"] + half)
+        found["p_value"] = 2 * stats.t.sf(found["difference"].abs() / error, free)
+    else:
+        pairs = [{each: answers[each][0] for each in (name, first)} for name in others]
+        found = pd.concat([evaluation.pairwise(labels, pair) for pair in pairs]).set_axis(others)
+    found = found[["difference", "low", "high", "p_value"]].rename(columns={"difference": "paired_difference"})
+    found["p_adjusted"] = evaluation.holm(found["p_value"])
+    found["seeds_told"] = [
+        sum(
+            evaluation.mcnemar(labels, *pair)["p_value"] < 0.05
+            for pair in zip(answers[name], answers[first], strict=True)
+        )
+        for name in others
+    ]
+    found["established"] = (found["p_adjusted"] < 0.05) & (found["seeds_told"] == seeds)
+    table = table.join(found)
+    return table.assign(established=table["established"].eq(True))
+
+
+def changes(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `differences` but the first, the worst first."""
+    return table.iloc[1:].sort_values("paired_difference")
+
+
+def told(table: pd.DataFrame, tests: bool = True) -> str:
+    """What is established of `differences` and what is open, in words; with or without `tests`."""
+    rows, join = changes(table), "; ".join if tests else listed
+    spans, known = points(rows), rows["established"]
+    words = {
+        lever: f"{lever} {spans[lever]}, p = {row['p_adjusted']:.2g}, {row['seeds_told']:.0f}"
+        if tests
+        else f"{lever} ({spans[lever].split()[0]})"
+        for lever, row in rows.iterrows()
+    }
+    there, open_yet = ([words[lever] for lever in rows.index[some]] for some in (known, ~known))
+    return f"{join(there) if there else 'nothing'}." + f" Open: {join(open_yet)}." * bool(open_yet)
+
+
+def points(table: pd.DataFrame) -> dict[str, str]:
+    """Differences in points with their intervals, such as "+0.42 (+0.16 to +0.68)"."""
+    values = 100 * table[["paired_difference", "low", "high"]]
+    return {
+        lever: f"{at:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
+        for lever, at, low, high in values.itertuples(name=None)
+    }
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """`differences` as a table for README."""
+
+    def accuracy(row: pd.Series) -> str:
+        return f"{100 * row['mean']:.2f}" + f" ± {100 * row['sd']:.2f}" * bool(row["seeds"] > 1) + " %"
+
+    seeds, spans = int(table["seeds"].iloc[0]), points(table)
+    lines = [[table.index[0], accuracy(table.iloc[0]), "", "", ""]]
+    lines += [
+        [lever, accuracy(row), spans[lever], f"{row['p_adjusted']:.2g}", f"{row['seeds_told']:.0f}"]
+        for lever, row in changes(table).iterrows()
+    ]
+    heads = ["Recipe", "Validation accuracy", "Points (95 %)", "p, corrected", f"Seeds of {seeds} (McNemar)"]
+    return records.table(heads, lines)
