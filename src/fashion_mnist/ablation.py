@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from fashion_mnist import evaluation, records
+from fashion_mnist.figures import style
 from fashion_mnist.study import Study, listed
 
 if TYPE_CHECKING:
@@ -67,9 +69,9 @@ def differences(labels: np.ndarray, answers: Mapping[str, Sequence[np.ndarray]])
     DataFrame
         A row a recipe, by ``lever``: ``seeds``, ``mean`` and ``sd`` of the accuracies; ``paired_difference`` from the
         first recipe, its 95 % interval ``low`` to ``high``, which is not corrected, ``p_value``, and ``p_adjusted``
-        (`evaluation.holm`); at how many seeds McNemar's test tells the two apart, ``seeds_told``; and ``established``,
-        whether it does at all of them and the adjusted p is below 0.05. Of the first recipe all these are missing, and
-        ``established`` is false.
+        (`evaluation.holm`); at how many seeds McNemar's test tells the two apart the same way round, ``seeds_told``;
+        and ``established``, whether it does at all of them and the adjusted p is below 0.05. Of the first recipe all
+        these are missing, and ``established`` is false.
     """
     first, *others = answers
     by_seed = pd.DataFrame({name: np.mean(np.equal(each, labels), axis=1) for name, each in answers.items()})
@@ -90,15 +92,18 @@ def differences(labels: np.ndarray, answers: Mapping[str, Sequence[np.ndarray]])
     found = found[["difference", "low", "high", "p_value"]].rename(columns={"difference": "paired_difference"})
     found["p_adjusted"] = evaluation.holm(found["p_value"])
     found["seeds_told"] = [
-        sum(
-            evaluation.mcnemar(labels, *pair)["p_value"] < 0.05
-            for pair in zip(answers[name], answers[first], strict=True)
-        )
-        for name in others
+        sum(_better(labels, *pair) == np.sign(found.at[name, "paired_difference"]) for pair in zip(*each, strict=True))
+        for name, each in ((name, (answers[name], answers[first])) for name in others)
     ]
     found["established"] = (found["p_adjusted"] < 0.05) & (found["seeds_told"] == seeds)
     table = table.join(found)
     return table.assign(established=table["established"].eq(True))
+
+
+def _better(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> int:
+    """1 where McNemar's test shows the first to be better, -1 where the second, 0 where neither."""
+    test = evaluation.mcnemar(labels, one, other)
+    return int(np.sign(test["only_first"] - test["only_second"])) if test["p_value"] < 0.05 else 0
 
 
 def changes(table: pd.DataFrame) -> pd.DataFrame:
@@ -122,11 +127,8 @@ def told(table: pd.DataFrame, tests: bool = True) -> str:
 
 def points(table: pd.DataFrame) -> dict[str, str]:
     """Differences in points with their intervals, such as "+0.42 (+0.16 to +0.68)"."""
-    values = 100 * table[["paired_difference", "low", "high"]]
-    return {
-        lever: f"{at:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
-        for lever, at, low, high in values.itertuples(name=None)
-    }
+    values = (100 * table[["paired_difference", "low", "high"]]).map(partial(style.signed, decimals=2))
+    return {lever: f"{at} ({low} to {high})" for lever, at, low, high in values.itertuples(name=None)}
 
 
 def markdown(table: pd.DataFrame) -> str:

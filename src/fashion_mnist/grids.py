@@ -374,7 +374,9 @@ def headline(
     """
     epochs, seconds = cost
     each = {trial.name: trial.seconds / max(1, trial.epochs) for trial in grid.trials}
-    each |= {trial.name: float(np.median(trial.history["seconds"])) for trial in whole}
+    timed = {trial.name: float(np.median(trial.history["seconds"])) for trial in whole if trial.state == "complete"}
+    if each.keys() <= timed.keys():  # all or none, so that no two machines mix
+        each = {name: timed[name] for name in each}
     by_pruning = grid.rungs[-1] * sum(each.values()) / sum(trial.epochs * each[trial.name] for trial in grid.trials)
     by_schedule = epochs / grid.rungs[-1]
     return {
@@ -398,7 +400,9 @@ def headline(
 
 def saving(grid: Tuned, headline: Mapping[str, float]) -> str:
     """The saving and its factors, in words; both as in `headline`."""
-    pruned = f"{grid.epochs} epochs instead of {len(grid.trials) * grid.rungs[-1]}; those that go on cost more"
+    whole = len(grid.trials) * grid.rungs[-1]
+    pruned = f"{grid.epochs} epochs instead of {whole}"
+    pruned += "; those that go on cost more" * (headline["saving_by_pruning"] < whole / grid.epochs)
     return (
         f"All {len(grid.trials)} would take {headline['full_grid_epochs_each']:.1f} epochs each, "
         f"{headline['full_grid_seconds'] / 3600:.1f} hours in all, {headline['saving']:.1f} times the study's time: "

@@ -90,7 +90,7 @@ def significance_matrix(
     Parameters
     ----------
     first, second : sequence of str, length pairs
-        The two networks of each pair, every two once.
+        The two networks of each pair, every two once, in the order of `evaluation.pairwise`.
     differences : sequence of float in [-1, 1]
         Test accuracy of the first less that of the second.
     p_values : sequence of float
@@ -145,17 +145,12 @@ def _confusion(axis, matrix, class_names, fontsize, most=None):
         ink = style.GREY if row == column else "white" if errors[row, column] > 0.6 * most else "black"
         if count:
             axis.text(column, row, count, ha="center", va="center", fontsize=fontsize, color=ink)
-    _names(axis, class_names, class_names)
+    style.bare(axis)
+    axis.set_yticks(range(len(class_names)), class_names)
+    axis.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
     return most
 
 
 def _error_bar(figure, axes, most, label=ERRORS, **settings):
     scale = ScalarMappable(Normalize(0, 100 * (most or 1)), "Blues")
     figure.colorbar(scale, ax=axes, label=label, shrink=0.7, pad=0.02, **settings)
-
-
-def _names(axis, rows, columns):
-    """Names beside the rows and below the columns, without lines."""
-    style.bare(axis)
-    axis.set_yticks(range(len(rows)), rows)
-    axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
