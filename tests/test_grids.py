@@ -193,7 +193,7 @@ def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_pa
     networks = {"good": good, "poor": poor, "middle": middle}
     # The closest pair differs on eight images, all one way: p = 2 / 2 ** 8.
     expected = (
-        "good is 90.00 points above poor, at every pair of seeds (McNemar, largest p = 0.0078; 95 %: 74.92 to 105.08)"
+        "good is 90.00 points above poor, at every pair of seeds (McNemar, largest p = 0.0078; 95 %: +74.92 to +105.08)"
     )
     assert (
         grids.verdict(labels, networks, "good", "poor") == expected == grids.verdict(labels, networks, "poor", "good")

@@ -137,3 +137,11 @@ def test_durations_are_for_people(seconds, shown):
 def test_committed_networks_are_of_todays_training():
     cards = [records.read_json(path) for path in (Path(__file__).parents[1] / "models").glob("*.json")]
     assert cards and {card["version"] for card in cards} == {training.VERSION}
+
+
+def test_networks_together_say_the_mean_of_what_each_says_of_both_sides(left):
+    images = SPLITS["test"][0]
+    other = networks.Network(left.name, left.card, left.folder)
+    other.model.layers[-1].bias.assign(np.zeros(10))
+    expected = sum(training.predict(one.model, images, mirror=True) for one in (left, other)) / 2
+    np.testing.assert_allclose(networks.ensemble([left, other], images), expected, atol=0.01)

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from matplotlib.patches import Patch
 from PIL import Image
 
-from fashion_mnist import data, files, models, profiles, records, study, training
+from fashion_mnist import data, files, models, networks, profiles, records, study, training
 from fashion_mnist.augment import Augmentation
 
 TINY = {"hidden": (8,)}
@@ -290,6 +290,35 @@ def test_a_published_procedure_is_repeated_with_its_own_split(checkout):
     again = run.train("mlp", RECIPE, name="theirs_seed3", arguments=TINY, held_out=0.25, seed=3)
     assert again.card == found.card, "read, not trained again"
     assert run.train("mlp", RECIPE, name="theirs_seed3", arguments=TINY, seed=3).card["data"]["images"] != of["images"]
+
+
+def test_a_network_may_be_taught_by_others(checkout):
+    run = study.start("01_test", "smoke")
+    teachers = run.train_seeds("mlp", RECIPE, name="teacher", arguments=TINY)
+    images = run.data.x_train
+    once = RECIPE.replace(epochs=1, batch_size=len(images), learning_rate=1e-12)
+    student = run.train("mlp", once, name="student", arguments=TINY, taught_by=teachers)
+    assert student.card["data"]["taught_by"] == [teacher.name for teacher in teachers]
+    said, logarithms = networks.ensemble(teachers, images), np.log(training.predict(student.model, images))
+    assert student.card["history"]["loss"][0] == pytest.approx(-(said * logarithms).sum(axis=1).mean(), rel=1e-2)
+    assert not list((checkout / "build" / "checkpoints" / "smoke").iterdir())
+    assert run.train("mlp", once, name="student", arguments=TINY, taught_by=teachers).card == student.card
+    assert "taught_by" not in run.train("mlp", once, name="student", arguments=TINY).card["data"]
+
+
+def test_what_teachers_said_is_kept_while_a_training_goes_on(checkout, monkeypatch):
+    run = study.start("01_test", "smoke")
+    teachers = run.train_seeds("mlp", RECIPE, name="teacher", arguments=TINY)
+    splits = run.data.splits()
+
+    def fitted():
+        keras.utils.set_random_seed(0)
+        return run.fit("mine", models.build("mlp", **TINY), splits["train"], splits["validation"], RECIPE, teachers)
+
+    fitted()
+    asked_again = networks.ensemble(teachers, splits["train"][0]) + 1e-7  # as by another number of threads
+    monkeypatch.setattr(networks, "ensemble", lambda *_: asked_again)
+    assert fitted().resumed_from == 2
 
 
 def test_an_interrupted_training_goes_on(checkout):

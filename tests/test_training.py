@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import garments
+from scipy import special
 
 from fashion_mnist import _backend, models, optimizers, training  # isort: skip  first, so that TensorFlow starts silently
 import keras
@@ -228,6 +229,27 @@ def test_class_weights_are_one_on_average_over_the_images(untrained):
     totals = weights @ targets
     assert totals[:4] == pytest.approx([80] * 4)  # every class that is there counts the same
     assert totals[4:].sum() == 0
+
+
+def test_labels_may_be_probabilities(untrained):
+    model = untrained[0]
+    said = np.random.default_rng(0).dirichlet(np.ones(10), 320)
+    history = fit(model, Recipe(epochs=1, batch_size=64, learning_rate=1e-12), train=(TRAIN[0], said)).history
+    logarithms = special.log_softmax(model.predict(TRAIN[0], verbose=0), axis=1)
+    assert history["loss"][0] == pytest.approx(-(said * logarithms).sum(axis=1).mean(), rel=1e-5)
+
+
+def test_probabilities_of_one_and_zero_are_as_good_as_whole_numbers():
+    kinds = TRAIN[1], np.eye(10, dtype=np.float16)[TRAIN[1]]
+    whole, probable = (Batches(TRAIN[0], labels, QUICK, seed=0)[0] for labels in kinds)
+    for one, other in zip(whole, probable, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_class_weights_want_whole_numbers():
+    with pytest.raises(ValueError, match="class_weights=True wants whole numbers"):
+        fit(small_mlp(), Recipe(class_weights=True), train=(TRAIN[0], np.eye(10)[TRAIN[1]]))
 
 
 def overfit(**changes):
@@ -689,7 +711,15 @@ def test_recipes_refuse_what_cannot_be(settings, message):
         ((TRAIN[0] / 255, TRAIN[1]), r"training images are float64 \(320, 28, 28, 1\); give uint8"),
         ((TRAIN[0][..., 0], TRAIN[1]), r"training images are uint8 \(320, 28, 28\)"),
         ((TRAIN[0], TRAIN[1][:-1]), r"training labels are int64 \(319,\); give 320 whole numbers"),
-        ((TRAIN[0], np.eye(10)[TRAIN[1]]), "training labels are float64"),
+        ((TRAIN[0], np.eye(10, dtype=int)[TRAIN[1]]), r"training labels are int64 \(320, 10\); give 320 whole numbers"),
+        (
+            (TRAIN[0], np.eye(9)[TRAIN[1] % 9]),
+            r"\(320, 9\); give 320 whole numbers or floats \(320, 10\)",
+        ),
+        ((TRAIN[0], TRAIN[1].astype(float)), r"training labels are float64 \(320,\)"),
+        ((TRAIN[0], np.eye(10)[TRAIN[1]] / 2), "rows of probabilities that sum to one"),
+        ((TRAIN[0], 1.5 * np.eye(10)[TRAIN[1]] - 0.05), "rows of probabilities that sum to one"),
+        ((TRAIN[0], np.full((320, 10), np.nan)), "rows of probabilities that sum to one"),
         ((TRAIN[0], TRAIN[1] + 1), r"training labels must be .* in 0\.\.9"),
         ((TRAIN[0][:0], TRAIN[1][:0]), "training labels must be one or more"),
     ],

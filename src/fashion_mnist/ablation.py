@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fashion_mnist import evaluation, records
+from fashion_mnist import evaluation, networks, records
 from fashion_mnist.figures import style
 from fashion_mnist.study import Study, listed
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from fashion_mnist.training import Recipe
 
 
-def classes(run: Study, name: str, build: Callable[[], keras.Model], of: Any, recipe: Recipe, seed: int) -> np.ndarray:
+def classes(
+    run: Study,
+    name: str,
+    build: Callable[[], keras.Model],
+    of: Any,
+    recipe: Recipe,
+    seed: int,
+    taught_by: Sequence[networks.Network] = (),
+) -> np.ndarray:
     """Train a network once and for all (`Study.keep`), and see what it says of the validation images.
 
     Parameters
@@ -34,6 +42,8 @@ def classes(run: Study, name: str, build: Callable[[], keras.Model], of: Any, re
         What `build` depends on.
     recipe : training.Recipe
     seed : int
+    taught_by : sequence of networks.Network
+        Whose common answers (`networks.ensemble`) take the place of the labels.
 
     Returns
     -------
@@ -46,10 +56,11 @@ def classes(run: Study, name: str, build: Callable[[], keras.Model], of: Any, re
     def train() -> dict[str, np.ndarray]:
         keras.utils.set_random_seed(seed)
         model, watched = build(), (run.data.x_val[:500], run.data.y_val[:500])
-        run.fit(f"{run.name[:2]}_{name}", model, (run.data.x_train, run.data.y_train), watched, recipe, seed=seed)
+        train = run.data.x_train, run.data.y_train
+        run.fit(f"{run.name[:2]}_{name}", model, train, watched, recipe, taught_by, seed=seed)
         return {"classes": training.predict(model, run.data.x_val).argmax(axis=1).astype(np.uint8)}
 
-    return run.keep(name, train, of=[of, recipe.chosen(), seed, training.VERSION])["classes"].astype(int)
+    return run.keep(name, train, of=[of, recipe.chosen(), seed, training.VERSION, *taught_by])["classes"].astype(int)
 
 
 def differences(labels: np.ndarray, answers: Mapping[str, Sequence[np.ndarray]]) -> pd.DataFrame:
@@ -91,10 +102,9 @@ def differences(labels: np.ndarray, answers: Mapping[str, Sequence[np.ndarray]])
         found = pd.concat([evaluation.pairwise(labels, pair) for pair in pairs]).set_axis(others)
     found = found[["difference", "low", "high", "p_value"]].rename(columns={"difference": "paired_difference"})
     found["p_adjusted"] = evaluation.holm(found["p_value"])
-    found["seeds_told"] = [
-        sum(_better(labels, *pair) == np.sign(found.at[name, "paired_difference"]) for pair in zip(*each, strict=True))
-        for name, each in ((name, (answers[name], answers[first])) for name in others)
-    ]
+    for name in others:
+        by_images = [_better(labels, *pair) for pair in zip(answers[name], answers[first], strict=True)]
+        found.loc[name, "seeds_told"] = by_images.count(np.sign(found.at[name, "paired_difference"]))
     found["established"] = (found["p_adjusted"] < 0.05) & (found["seeds_told"] == seeds)
     table = table.join(found)
     return table.assign(established=table["established"].eq(True))
@@ -133,14 +143,11 @@ def points(table: pd.DataFrame) -> dict[str, str]:
 
 def markdown(table: pd.DataFrame) -> str:
     """`differences` as a table for README."""
-
-    def accuracy(row: pd.Series) -> str:
-        return f"{100 * row['mean']:.2f}" + f" ± {100 * row['sd']:.2f}" * bool(row["seeds"] > 1) + " %"
-
     seeds, spans = int(table["seeds"].iloc[0]), points(table)
-    lines = [[table.index[0], accuracy(table.iloc[0]), "", "", ""]]
+    accuracies = {lever: evaluation.percent_of(row["mean"], row["sd"], seeds) for lever, row in table.iterrows()}
+    lines = [[table.index[0], accuracies[table.index[0]], "", "", ""]]
     lines += [
-        [lever, accuracy(row), spans[lever], f"{row['p_adjusted']:.2g}", f"{row['seeds_told']:.0f}"]
+        [lever, accuracies[lever], spans[lever], f"{row['p_adjusted']:.2g}", f"{row['seeds_told']:.0f}"]
         for lever, row in changes(table).iterrows()
     ]
     heads = ["Recipe", "Validation accuracy", "Points (95 %)", "p, corrected", f"Seeds of {seeds} (McNemar)"]

@@ -150,8 +150,12 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
 
 def percent(values: Sequence[float]) -> str:
     """Mean and standard deviation of shares for people: "93.14 ± 0.05 %"; one value has no deviation."""
-    mean, std = mean_and_std(values)
-    return f"{100 * mean:.2f} ± {100 * std:.2f} %" if len(values) > 1 else f"{100 * mean:.2f} %"
+    return percent_of(*mean_and_std(values), len(values))
+
+
+def percent_of(mean: float, std: float, count: int) -> str:
+    """`percent` of so many values whose mean and standard deviation are known."""
+    return f"{100 * mean:.2f}" + f" ± {100 * std:.2f}" * (count > 1) + " %"
 
 
 # ------------------------------------------------------------------------------------------- Comparison of classifiers

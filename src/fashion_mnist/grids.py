@@ -12,6 +12,7 @@ from pandas.io.formats.style import Styler
 from scipy import stats
 
 from fashion_mnist import evaluation, halving, models, records, tuning
+from fashion_mnist.figures import style
 from fashion_mnist.halving import Trial, Tuned
 from fashion_mnist.networks import Network, clock
 from fashion_mnist.study import Study
@@ -302,7 +303,8 @@ def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str, split:
     p_values = [test["p_value"] for test in evaluation.by_pairs(labels, answers[better], answers[other])]
     right = [np.mean([given == labels for given in answers[name]], axis=0) for name in (better, other)]
     lead = evaluation.paired_difference(*right)
-    span = f"95 %: {100 * lead['low']:.2f} to {100 * lead['high']:.2f}".replace("-", "−")
+    low, high = (style.signed(100 * lead[end], 2) for end in ("low", "high"))
+    span = f"95 %: {low} to {high}"
     told = sum(p_value < 0.05 for p_value in p_values)
     if told == len(p_values):
         says = f"at every pair of seeds (McNemar, largest p = {max(p_values):.2g}; {span})"
@@ -427,7 +429,7 @@ def answer(
     `verdict` compares the two on test images; `given_up` counts the searches before this one that ended nowhere;
     `trained_out` is what became of the others of the grid.
     """
-    ours, its = map(_percent, (best, found))
+    ours, its = (evaluation.percent_of(*row[["mean", "std", "seeds"]]) for row in (best, found))
     more, work = found["parameters"] / best["parameters"], found["multiply_adds"] / best["multiply_adds"]
     return (
         f"Of {len(grid.trials)} {kind} halving chooses **{grid.best.name}** in {clock(grid.seconds)}"
@@ -443,14 +445,9 @@ def answer(
 
 def readme(grid: str, best: pd.Series, found: pd.Series, headline: Mapping[str, float]) -> str:
     """Markdown table of one row, for README; `best` and `found` as in `headline`."""
-    accuracies = map(_percent, (best, found))
+    accuracies = (evaluation.percent_of(*row[["mean", "std", "seeds"]]) for row in (best, found))
     factors = " × ".join(f"{headline[f'saving_by_{factor}']:.2f}" for factor in ("pruning", "schedule", "engine"))
     saving = f"{headline['saving']:.1f}-fold = {factors}"
     heads = ["Grid", "Configurations", "Chosen from the grid", "Best of the search", "Time of the grid's study"]
     cells = [grid, headline["configurations"], *accuracies, clock(headline["study_seconds"]), saving]
     return records.table([*heads, "Saving (pruning × schedule × engine)"], [cells])
-
-
-def _percent(row: pd.Series) -> str:
-    """A row's accuracy, with the standard deviation where there are several seeds."""
-    return f"{100 * row['mean']:.2f}" + f" ± {100 * row['std']:.2f}" * bool(row["seeds"] > 1) + " %"

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,6 +108,7 @@ class Study:
         seed: int | None = None,
         weights: bool = True,
         held_out: float | None = None,
+        taught_by: Sequence[Network] = (),
     ) -> Network:
         """Train a network on this run's training images, or read it if that was done already; say which.
 
@@ -132,6 +133,8 @@ class Study:
         held_out : float, optional
             Instead of this run's validation images, hold out such a share of all that are not test images, drawn by the
             network's seed (`data.Dataset.held_out`). For who repeats a published procedure with its own split.
+        taught_by : sequence of Network
+            Whose common answers (`networks.ensemble`) take the place of the training images' labels.
 
         Raises
         ------
@@ -143,13 +146,14 @@ class Study:
 
         seed = self.seed if seed is None else seed
         images = self.data if held_out is None else self.data.held_out(held_out, seed)
-        own_split = {} if held_out is None else {"held_out": held_out}
+        apart = {} if held_out is None else {"held_out": held_out}
+        apart |= {"taught_by": [teacher.name for teacher in taught_by]} if taught_by else {}
         identity = {
             "architecture": architecture,
             "arguments": models.spelled_out(architecture, dict(arguments or {})),
             "recipe": asdict(recipe),
             "seed": seed,
-            "data": {"fingerprint": images.fingerprint, "images": len(images.y_train)} | own_split,
+            "data": {"fingerprint": images.fingerprint, "images": len(images.y_train)} | apart,
             "version": training.VERSION,
         }
         found = self._kept(name, identity, weights)
@@ -158,10 +162,11 @@ class Study:
             return found
         keras.utils.set_random_seed(seed)
         model, splits = models.build(architecture, **identity["arguments"]), images.splits()
-        done = self.fit(name, model, splits["train"], splits["validation"], recipe, seed=seed)
+        done = self.fit(name, model, splits["train"], splits["validation"], recipe, taught_by, seed=seed)
         about = {"kind": kind or name, **identity, "profile": self.profile.name}
         network = networks.leave(self.out, name, model, about, done, splits, weights)
-        self.checkpoint(name).unlink(missing_ok=True)
+        while self.finished:
+            self.finished.pop().unlink(missing_ok=True)
         print(
             f"{name}: {network.card['epochs']} epochs in {clock(done.seconds)} at {done.precision}, "
             f"validation accuracy {network.validation_accuracy:.4f}"
@@ -235,16 +240,26 @@ class Study:
         return self.root / "build" / "checkpoints" / self.profile.name / f"{name}.npz"
 
     def fit(
-        self, name: str, model: keras.Model, train: data.Split, validation: data.Split, recipe: Recipe, **options: Any
+        self,
+        name: str,
+        model: keras.Model,
+        train: data.Split,
+        validation: data.Split,
+        recipe: Recipe,
+        taught_by: Sequence[Network] = (),
+        **options: Any,
     ) -> Fit:
         """`training.fit` with a checkpoint of that name: a training that was interrupted, or is done, goes on from it.
 
-        The checkpoint goes when `keep` has what the training was made for. One that is damaged or of something else is
-        dropped: there is nothing in it that could be continued. The seed is the run's own if not given; the other
-        options are those of `training.fit`.
+        The checkpoint goes when `train` or `keep` has what the training was made for. One that is damaged or of
+        something else is dropped: there is nothing in it that could be continued. Where others teach, what they say
+        (`networks.ensemble`) takes the place of the labels. The seed is the run's own if not given; the other options
+        are those of `training.fit`.
         """
         from fashion_mnist import training
 
+        if taught_by:
+            train = train[0], self._taught(name, taught_by, train[0])
         options = {"seed": self.seed, **options, "checkpoint": self.checkpoint(name)}
         try:
             done = training.fit(model, train, validation, recipe, **options)
@@ -254,6 +269,18 @@ class Study:
         self.spared += sum(done.history["seconds"][: done.resumed_from])
         self.finished.append(options["checkpoint"])
         return done
+
+    def _taught(self, name: str, teachers: Sequence[Network], images: np.ndarray) -> np.ndarray:
+        """What teachers say of a training's images, kept as long as its checkpoint: said again, by another number of
+        threads, the last digits would differ, and the checkpoint not fit."""
+        about = [{key: teacher.card[key] for key in (*records.IDENTITY, "created")} for teacher in teachers]
+        asked = records.digest(json.dumps(about).encode() + images.tobytes())
+        path = self.checkpoint(f"{name}-taught-{asked}").with_suffix(".npy")
+        if not path.is_file():
+            with files.replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, networks.ensemble(teachers, images))
+        self.finished.append(path)
+        return np.load(path)
 
     def seconds_per_epoch(self, network: Network, images: int = 4_000) -> float:
         """What an epoch of its training takes on this machine, which should have nothing else to do.

@@ -233,7 +233,8 @@ def fit(
         Gives logits ``(n, 10)``; as a builder of `models` returns it. Its initial weights are its own affair:
         call ``keras.utils.set_random_seed`` before building it.
     train, validation : (images, labels)
-        uint8 ``(n, 28, 28, 1)`` in 0..255 and whole numbers ``(n,)`` in 0..9.
+        uint8 ``(n, 28, 28, 1)`` in 0..255 and whole numbers ``(n,)`` in 0..9. In training also float ``(n, 10)`` in
+        0..1 whose rows sum to one, such as what another network says (distillation: Hinton et al., 2015).
     recipe : Recipe
     seed : int
         Shuffling, augmentation and dropout follow from it.
@@ -260,8 +261,13 @@ def fit(
     CheckpointError
         If `checkpoint` is damaged or belongs to another training.
     """
-    _check_arrays("training", *train)
-    _check_arrays("validation", *validation)
+    _check_images("training", train[0])
+    _check_images("validation", validation[0])
+    _check_labels("validation", *validation)
+    if np.issubdtype(train[1].dtype, np.floating):
+        _check_probabilities(*train, recipe)
+    else:
+        _check_labels("training", *train)
     precision = resolved(precision)
     on_tensorflow = keras.config.backend() == "tensorflow"
     if deterministic and on_tensorflow:
@@ -348,14 +354,14 @@ class Batches(keras.utils.PyDataset):
     Parameters
     ----------
     images : ndarray, shape (n, 28, 28, 1), dtype uint8
-    labels : ndarray of int, shape (n,)
+    labels : ndarray of int, shape (n,), or of float, shape (n, 10)
     recipe : Recipe
     seed : int
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: int) -> None:
         super().__init__(workers=1)
-        self.images, self.targets = images, [_one_hot(labels)]
+        self.images, self.targets = images, [_one_hot(labels) if labels.ndim == 1 else labels.astype(np.float32)]
         if recipe.class_weights:
             from sklearn.utils.class_weight import compute_sample_weight
 
@@ -591,10 +597,24 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int) -> None:
     optimizer.build(model.trainable_variables)  # so that a checkpoint finds the variables it restores
 
 
-def _check_arrays(what: str, images: np.ndarray, labels: np.ndarray) -> None:
+def _check_images(what: str, images: np.ndarray) -> None:
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"The {what} images are {images.dtype} {images.shape}; give uint8 (n, 28, 28, 1) in 0..255.")
+
+
+def _check_labels(what: str, images: np.ndarray, labels: np.ndarray) -> None:
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"The {what} labels are {labels.dtype} {labels.shape}; give {len(images)} whole numbers.")
     if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"The {what} labels must be one or more whole numbers in 0..9.")
+
+
+def _check_probabilities(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> None:
+    if labels.shape != (len(images), 10):
+        count = len(images)
+        wanted = f"{count} whole numbers or floats ({count}, 10)"
+        raise ValueError(f"The training labels are {labels.dtype} {labels.shape}; give {wanted}.")
+    if len(labels) == 0 or not (labels.min() >= 0 and np.allclose(labels.sum(axis=1, dtype=float), 1, atol=1e-2)):
+        raise ValueError("The training labels must be one or more rows of probabilities that sum to one.")
+    if recipe.class_weights:
+        raise ValueError("Recipe class_weights=True wants whole numbers as training labels, not probabilities.")
