@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,6 +207,29 @@ def leave(
     network = Network(name, records.read_json(path), folder)
     vars(network)["model"] = model
     return network
+
+
+def trained_anew(card: Mapping[str, Any], epochs: int, train: data.Split, validation: data.Split) -> Fit:
+    """Train a network of the same kind as a card's, from the same seed and by the same recipe, but for so long."""
+    from fashion_mnist import models, training
+    from fashion_mnist._backend import keras
+
+    keras.utils.set_random_seed(card["seed"])
+    model = models.build(card["architecture"], **card["arguments"])
+    recipe = training.Recipe.of(card["recipe"]).replace(epochs=epochs)
+    return training.fit(model, train, validation, recipe, seed=card["seed"], progress=False)
+
+
+def spelled_out(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with the arguments and settings that came after it at their defaults, so that these change no identity."""
+    from fashion_mnist import models, training
+
+    try:
+        arguments = models.spelled_out(card["architecture"], card["arguments"])
+        recipe = asdict(training.Recipe.of(card["recipe"]))
+        return records.plain({**card, "arguments": arguments, "recipe": recipe})
+    except (LookupError, TypeError, ValueError):  # of another time altogether, which the comparison will say
+        return dict(card)
 
 
 def set_aside(folder: Path, name: str, target: Path) -> None:

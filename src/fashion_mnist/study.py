@@ -201,7 +201,7 @@ class Study:
                 raise
             print(f"{name}: {error} It is trained again.")
             return None
-        different = records.differences(_spelled_out(card), identity) if card else [f"there is no {path.name}"]
+        different = records.differences(networks.spelled_out(card), identity) if card else [f"there is no {path.name}"]
         if self.replays and (others := [each for each in different if not each.startswith("version")]):
             raise StudyError(
                 f"{name} was not trained by the full study{' as asked' if card else ''}: {'; '.join(others)}. This run "
@@ -300,7 +300,7 @@ class Study:
         of_its, of_all = network.card["data"]["images"], len(self.data.y_train) + len(self.data.y_val)
         images = min(images, len(self.data.y_train))
         few = self.data.subset(images, round(images * (of_all / of_its - 1)), None)
-        done = _trained_anew(network.card, 4, (few.x_train, few.y_train), (few.x_val, few.y_val))
+        done = networks.trained_anew(network.card, 4, (few.x_train, few.y_train), (few.x_val, few.y_val))
         return float(np.median(done.history["seconds"][1:]) * of_its / images)
 
     def live(self, network: Network, images: int = 5_000) -> str:
@@ -323,7 +323,7 @@ class Study:
         card = network.card
         train = self.data.x_train[:images], self.data.y_train[:images]
         validation = self.data.x_val[:1000], self.data.y_val[:1000]
-        done = _trained_anew(card, 1, train, validation)
+        done = networks.trained_anew(card, 1, train, validation)
         return (
             f"Trained just now, for one epoch on {len(train[1]):,} images, {network.card['kind']} has "
             f"{done.history['val_accuracy'][0]:.1%} of {len(validation[1]):,} validation images right after "
@@ -459,18 +459,12 @@ class Study:
         ValueError
             If `name` is not made of lower case letters, digits, ``-`` and ``_``.
         """
+        from fashion_mnist.figures import style
+
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise ValueError(f"{name!r} is no name for a figure: use lower case letters, digits, - and _ only.")
         if self.banner and not any(text.get_text() == self.banner for text in fig.texts):
-            # Below all that is drawn, legends too; the file is cut to what is drawn, so it is not lost. A legend beside
-            # the axes would follow the edge of what is drawn, onto the banner, unless held to the figure's own, and
-            # then the layout would keep no room for it: it is done before.
-            fig.draw_without_rendering()
-            fig.set_layout_engine("none")
-            for legend in fig.legends:
-                legend.set_bbox_to_anchor((0, 0, 1, 1), fig.transFigure)
-            bottom = min(0.0, fig.get_tightbbox().y0 / fig.get_figheight())
-            fig.text(0.01, bottom - 0.01, self.banner, fontsize=7, color="#b3261e", ha="left", va="top")
+            style.stamp(fig, self.banner)
         with files.replacing(self.stage / "images" / f"{name}.png") as temporary:
             fig.savefig(temporary, dpi=160, bbox_inches="tight", metadata={"Software": None})
 
@@ -607,29 +601,6 @@ def listed(names: Iterable[str]) -> str:
     """Names in a sentence: "A", "A and B", "A, B and C"; "none" if there are none."""
     *others, last = [*names] or ["none"]
     return f"{', '.join(others)} and {last}" if others else last
-
-
-def _trained_anew(card: Mapping[str, Any], epochs: int, train: data.Split, validation: data.Split) -> Fit:
-    """Train a network of the same kind as a card's, from the same seed and by the same recipe, but for so long."""
-    from fashion_mnist import models, training
-    from fashion_mnist._backend import keras
-
-    keras.utils.set_random_seed(card["seed"])
-    model = models.build(card["architecture"], **card["arguments"])
-    recipe = training.Recipe.of(card["recipe"]).replace(epochs=epochs)
-    return training.fit(model, train, validation, recipe, seed=card["seed"], progress=False)
-
-
-def _spelled_out(card: Mapping[str, Any]) -> dict[str, Any]:
-    """A card with the arguments and settings that came after it at their defaults, so that these change no identity."""
-    from fashion_mnist import models, training
-
-    try:
-        arguments = models.spelled_out(card["architecture"], card["arguments"])
-        recipe = asdict(training.Recipe.of(card["recipe"]))
-        return records.plain({**card, "arguments": arguments, "recipe": recipe})
-    except (LookupError, TypeError, ValueError):  # of another time altogether, which the comparison will say
-        return dict(card)
 
 
 def _column(values: Any) -> np.ndarray:

@@ -261,13 +261,10 @@ def fit(
     CheckpointError
         If `checkpoint` is damaged or belongs to another training.
     """
-    _check_images("training", train[0])
-    _check_images("validation", validation[0])
-    _check_labels("validation", *validation)
-    if np.issubdtype(train[1].dtype, np.floating):
-        _check_probabilities(*train, recipe)
-    else:
-        _check_labels("training", *train)
+    _check_arrays("training", *train, probable=np.issubdtype(train[1].dtype, np.floating))
+    _check_arrays("validation", *validation)
+    if recipe.class_weights and train[1].ndim > 1:
+        raise ValueError("Recipe class_weights=True wants whole numbers as training labels, not probabilities.")
     precision = resolved(precision)
     on_tensorflow = keras.config.backend() == "tensorflow"
     if deterministic and on_tensorflow:
@@ -597,24 +594,15 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int) -> None:
     optimizer.build(model.trainable_variables)  # so that a checkpoint finds the variables it restores
 
 
-def _check_images(what: str, images: np.ndarray) -> None:
+def _check_arrays(what: str, images: np.ndarray, labels: np.ndarray, probable: bool = False) -> None:
     if images.ndim != 4 or images.dtype != np.uint8:
         raise ValueError(f"The {what} images are {images.dtype} {images.shape}; give uint8 (n, 28, 28, 1) in 0..255.")
-
-
-def _check_labels(what: str, images: np.ndarray, labels: np.ndarray) -> None:
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"The {what} labels are {labels.dtype} {labels.shape}; give {len(images)} whole numbers.")
+    count, given = len(images), f"The {what} labels are {labels.dtype} {labels.shape}"
+    if probable and labels.shape != (count, 10):
+        raise ValueError(f"{given}; give {count} whole numbers or floats ({count}, 10).")
+    if not probable and (labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer)):
+        raise ValueError(f"{given}; give {count} whole numbers.")
+    if probable and not (labels.size and labels.min() >= 0 and np.allclose(labels.sum(1, dtype=float), 1, atol=1e-2)):
+        raise ValueError(f"The {what} labels must be one or more rows of probabilities that sum to one.")
     if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"The {what} labels must be one or more whole numbers in 0..9.")
-
-
-def _check_probabilities(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> None:
-    if labels.shape != (len(images), 10):
-        count = len(images)
-        wanted = f"{count} whole numbers or floats ({count}, 10)"
-        raise ValueError(f"The training labels are {labels.dtype} {labels.shape}; give {wanted}.")
-    if len(labels) == 0 or not (labels.min() >= 0 and np.allclose(labels.sum(axis=1, dtype=float), 1, atol=1e-2)):
-        raise ValueError("The training labels must be one or more rows of probabilities that sum to one.")
-    if recipe.class_weights:
-        raise ValueError("Recipe class_weights=True wants whole numbers as training labels, not probabilities.")

@@ -109,6 +109,19 @@ def bare(axis: Axes) -> None:
     axis.spines[:].set_visible(False)
 
 
+def stamp(fig: Figure, text: str) -> None:
+    """Write a remark below all that a figure draws."""
+    # Figures are cut to what is drawn when they are saved, so it is not lost. A legend beside the axes would follow the
+    # edge of what is drawn, onto the remark, unless held to the figure's own, and then the layout would keep no room
+    # for it: it is done before.
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    for legend in fig.legends:
+        legend.set_bbox_to_anchor((0, 0, 1, 1), fig.transFigure)
+    bottom = min(0.0, fig.get_tightbbox().y0 / fig.get_figheight())
+    fig.text(0.01, bottom - 0.01, text, fontsize=7, color="#b3261e", ha="left", va="top")
+
+
 def write_names(
     axis: Axes, names: Sequence[str], points: np.ndarray, avoid: Sequence = (), on: bool = False, **font
 ) -> None:
