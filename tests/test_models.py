@@ -21,7 +21,7 @@ SMALL = {
     "cnn": {"f1": 2, "f2": 3, "dense": 4},
     "mini_resnet": {"blocks": 1, "filters": 3},
     "mini_resnet_bn": {"blocks": 1, "filters": 3},
-    "flagship": {"widths": (2, 3)},
+    "residual_cnn": {"widths": (2, 3)},
     "deep_cnn": {"widths": (2, 3, 4), "dense": 5},
     "regularised_cnn": {"widths": (2, 3), "dense": 4},
     "resnet50v2": {"weights": None, "size": 32},
@@ -87,8 +87,8 @@ def test_stages_of_mini_resnet_bn_double_the_filters_and_halve_the_image():
 
 
 @pytest.mark.parametrize("squeeze", [0, 16])
-def test_the_flagship_has_at_most_2_5_million_parameters(squeeze):
-    model = models.flagship(squeeze=squeeze)
+def test_the_residual_cnn_has_at_most_2_5_million_parameters(squeeze):
+    model = models.residual_cnn(squeeze=squeeze)
     convolutions = [(1, 64), *[(64, 64)] * 2, (64, 128), *[(128, 128)] * 2, (128, 256), *[(256, 256)] * 2]
     expected = sum(conv(before, after, bias=False) + batch_norm(after) for before, after in convolutions)
     if squeeze:

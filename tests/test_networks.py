@@ -118,6 +118,22 @@ def test_networks_are_found_by_the_data_that_they_were_trained_on(tmp_path):
         networks.every(tmp_path, "abc")
 
 
+def test_the_flagship_stands_above_what_is_better_on_validation_images():
+    def network(kind, accuracy):
+        return networks.Network(kind, {"kind": kind, "scores": {"validation": {"accuracy": accuracy}}}, Path())
+
+    found = [network("Deep CNN", 0.96), network(networks.FLAGSHIP, 0.95), network("CNN", 0.93)]
+    assert [each.name for each in sorted(found, key=lambda each: each.standing)] == ["CNN", "Deep CNN", "Flagship"]
+
+
+def test_a_network_has_the_images_that_its_training_held_out(sample_data):
+    images = networks.Network("usual", {"data": {}, "seed": 3}, Path()).own(sample_data)
+    assert images is sample_data
+    images = networks.Network("own", {"data": {"held_out": 0.25}, "seed": 3}, Path()).own(sample_data)
+    np.testing.assert_array_equal(images.x_val, sample_data.held_out(0.25, 3).x_val)
+    assert len(images.y_val) == round(0.25 * (len(sample_data.y_train) + len(sample_data.y_val)))
+
+
 def test_a_network_is_set_aside_with_all_that_belongs_to_it(tmp_path, left):
     before = relative(tmp_path)
     files.write_json(tmp_path / "models" / "tiny_seed1.json", {})

@@ -256,10 +256,10 @@ def mini_resnet_bn(blocks: int = 3, filters: int = 64, stages: int = 1) -> keras
     return _classifier("mini_resnet_bn", inputs, x)
 
 
-def flagship(
+def residual_cnn(
     widths: tuple[int, ...] = (64, 128, 256), blocks: int = 1, squeeze: int = 0, dropout: float = 0.2
 ) -> keras.Model:
-    """The study's most accurate network: residual stages (He et al., 2016) at 28 x 28, 14 x 14 and 7 x 7 pixels.
+    """Residual stages (He et al., 2016) at 28 x 28, 14 x 14 and 7 x 7 pixels.
 
     1.9 M parameters by default. Stages are those of `mini_resnet_bn`, but the stem is not pooled: the first stage sees
     every pixel.
@@ -284,7 +284,7 @@ def flagship(
     x = _residual_stages(x, widths, blocks, squeeze)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     x = layers.Dropout(_fraction("dropout", dropout), name="dropout")(x)
-    return _classifier("flagship", inputs, x)
+    return _classifier("residual_cnn", inputs, x)
 
 
 def deep_cnn(
@@ -467,7 +467,7 @@ def multiply_adds(model: keras.Model) -> int:
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     builder.__name__: builder
     for builder in (
-        *(mlp, cnn, dropout_cnn, mini_resnet, mini_resnet_bn, deep_cnn, regularised_cnn, flagship),
+        *(mlp, cnn, dropout_cnn, mini_resnet, mini_resnet_bn, deep_cnn, regularised_cnn, residual_cnn),
         *(resnet50v2, efficientnet_lite0),
     )
 }

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from fashion_mnist.training import Fit
 
+FLAGSHIP = "Flagship"  # what tables call the networks of 07
+
 
 class StudyError(ValueError):
     """Something kept does not belong to what is asked; the message names both and says what to do."""
@@ -71,6 +73,20 @@ class Network:
     def validation_accuracy(self) -> float:
         """Of the kept weights, on the validation images; where others were held out from its training, on those."""
         return self.card["scores"]["validation"]["accuracy"]
+
+    @property
+    def standing(self) -> tuple[bool, float]:
+        """What "best" is judged by: whether it is the flagship (07), then `validation_accuracy`.
+
+        The flagship was named the best before it had seen a test image. It holds out so few images, and other ones than
+        the rest, that they cannot rank it.
+        """
+        return self.card["kind"] == FLAGSHIP, self.validation_accuracy
+
+    def own(self, dataset: data.Dataset) -> data.Dataset:
+        """A data set with the training and validation images that this network had of it."""
+        share = self.card["data"].get("held_out")
+        return dataset.held_out(share, self.card["seed"]) if share else dataset
 
     def check(self, images: np.ndarray) -> str:
         """Have the network answer the first test images again, and say in a sentence that it agrees.

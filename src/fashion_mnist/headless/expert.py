@@ -161,7 +161,7 @@ def strangeness(
 
 
 def find(name: str | None = None) -> Network:
-    """A network by its name or the path of its card; the best one on validation images if not given.
+    """A network by its name or the path of its card; the best one (`Network.standing`) if not given.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def find(name: str | None = None) -> Network:
     usable = [network for network in every if network.has_weights]
     if not usable:
         raise FileNotFoundError(f"There are no weights in {data.root() / 'models'}; they come with the repository.")
-    return max(usable, key=lambda network: network.validation_accuracy)
+    return max(usable, key=lambda network: network.standing)
 
 
 def predict(paths: list[Path], model: str | None = None, as_json: bool = False) -> int:
