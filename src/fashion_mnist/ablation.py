@@ -11,11 +11,12 @@ import pandas as pd
 from scipy import stats
 
 from fashion_mnist import evaluation, networks, records
-from fashion_mnist.figures import style
+from fashion_mnist.figures import curves, style
 from fashion_mnist.study import Study, listed
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
     from fashion_mnist.training import Recipe
 
@@ -119,6 +120,16 @@ def _better(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> int:
 def changes(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of `differences` but the first, the worst first."""
     return table.iloc[1:].sort_values("paired_difference")
+
+
+def figure(table: pd.DataFrame, label: str) -> Figure:
+    """The differences of `differences` with their intervals, the worst on top; filled where established.
+
+    `label` says what is measured, and against what.
+    """
+    rows = changes(table)
+    intervals, known = rows[["low", "high"]].to_numpy(), rows["established"].to_numpy()
+    return curves.differences(rows.index, rows["paired_difference"], intervals, known, label)
 
 
 def told(table: pd.DataFrame, tests: bool = True) -> str:

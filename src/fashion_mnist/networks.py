@@ -7,6 +7,7 @@ explain, ``results/predictions/NAME.npz`` the answers to validation and test ima
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -161,6 +162,20 @@ def ensemble(members: Sequence[Network], images: np.ndarray) -> np.ndarray:
         with training.accelerated(member.model):
             said.append(training.predict(member.model, images, mirror=True))
     return np.mean(said, axis=0)
+
+
+def kept_ensemble(teachers: Sequence[Network], images: np.ndarray, checkpoint: Path) -> Path:
+    """The file beside a training's checkpoint with what its teachers say of its images (`ensemble`), made if need be.
+
+    Said again, by another number of threads, the last digits would differ, and the checkpoint not fit.
+    """
+    about = [{key: teacher.card[key] for key in (*records.IDENTITY, "created")} for teacher in teachers]
+    asked = records.digest(json.dumps(about).encode() + images.tobytes())
+    path = checkpoint.with_name(f"{checkpoint.stem}-taught-{asked}.npy")
+    if not path.is_file():
+        with files.replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, ensemble(teachers, images))
+    return path
 
 
 def leave(

@@ -258,9 +258,11 @@ class Study:
         """
         from fashion_mnist import training
 
-        if taught_by:
-            train = train[0], self._taught(name, taught_by, train[0])
         options = {"seed": self.seed, **options, "checkpoint": self.checkpoint(name)}
+        if taught_by:
+            said = networks.kept_ensemble(taught_by, train[0], options["checkpoint"])
+            self.finished.append(said)
+            train = train[0], np.load(said)
         try:
             done = training.fit(model, train, validation, recipe, **options)
         except training.CheckpointError:
@@ -269,18 +271,6 @@ class Study:
         self.spared += sum(done.history["seconds"][: done.resumed_from])
         self.finished.append(options["checkpoint"])
         return done
-
-    def _taught(self, name: str, teachers: Sequence[Network], images: np.ndarray) -> np.ndarray:
-        """What teachers say of a training's images, kept as long as its checkpoint: said again, by another number of
-        threads, the last digits would differ, and the checkpoint not fit."""
-        about = [{key: teacher.card[key] for key in (*records.IDENTITY, "created")} for teacher in teachers]
-        asked = records.digest(json.dumps(about).encode() + images.tobytes())
-        path = self.checkpoint(f"{name}-taught-{asked}").with_suffix(".npy")
-        if not path.is_file():
-            with files.replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, networks.ensemble(teachers, images))
-        self.finished.append(path)
-        return np.load(path)
 
     def seconds_per_epoch(self, network: Network, images: int = 4_000) -> float:
         """What an epoch of its training takes on this machine, which should have nothing else to do.
