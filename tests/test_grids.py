@@ -71,6 +71,8 @@ def test_it_is_said_where_halving_cuts():
     first, second = (trial.name for trial in tuned_of(curves).trials[:2])
     assert grids.cuts(tuned_of(curves)) == f"after 1 epoch between {first} and {second}, 5.00 points apart"
     assert grids.cuts(tuned_of(curves[:1])) == "", "nothing was cut"
+    tie = tuned_of([[0.5, 0.6, 0.7], [0.5], [0.3], [0.2]])
+    assert grids.cuts(tie) == f"after 1 epoch between {first} and {second}, equal"
 
 
 def test_what_was_cut_is_looked_at_where_halving_looks(tuned):
@@ -207,7 +209,7 @@ def test_a_difference_is_called_one_where_it_holds_at_every_pair_of_seeds(tmp_pa
     level = {"good": good[:1], "other": [network(tmp_path, "other_seed1", 0.8, 9)]}
     told = grids.verdict(labels, level, "good", "other")
     assert told.startswith(
-        "good is 10.00 points above other, which shows no difference (McNemar, smallest p = 1; 95 %: −"
+        "good is 10.00 points above other, a difference that is not shown (McNemar, smallest p = 1; 95 %: −"
     )
     assert grids.verdict(labels, networks, "good", "poor", "test").startswith("poor is 90.00 points above good")
 
@@ -262,8 +264,8 @@ def test_the_answer_compares_sizes_and_counts_what_was_given_up(tuned):
         "Of 4 networks halving chooses **0.0-(8,)** in 30.0 s. With fresh seeds (3) 0.0-(8,) names 81.23 ± 0.13 % of "
         "the validation images correctly. Pruning alone saves a factor of 2.0, with schedule and engine about 6 "
         "against the starting project's procedure, by an estimate. A search of 30.0 s in another space "
-        "finds a network with 90.00 %, which costs 2.5 times the multiply-adds, with 0.7 times the parameters. On the "
-        "test images, which chose neither, the one is above the other."
+        "finds a network with 90.00 %, for 2.5 times the multiply-adds and 0.7 times the parameters of 0.0-(8,). On "
+        "the test images, which chose neither, the one is above the other."
     )
     told = grids.answer("networks", tuned, tuned, best, found, headline, "the one is above the other", given_up=5)
     assert "of 30.0 s in another space, after 5 that were given up, finds a network" in told

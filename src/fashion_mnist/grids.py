@@ -36,8 +36,8 @@ def cuts(tuned: Tuned) -> str:
             last = min(kept, key=lambda trial: trial.accuracy_after(rung))
             first = max(cut, key=lambda trial: trial.accuracy_after(rung))
             apart = 100 * (last.accuracy_after(rung) - first.accuracy_after(rung))
-            when = f"after {rung} epoch{'s' * (rung > 1)}"
-            said.append(f"{when} between {last.name} and {first.name}, {apart:.2f} points apart")
+            how = f"{apart:.2f} points apart" if apart else "equal"
+            said.append(f"after {rung} epoch{'s' * (rung > 1)} between {last.name} and {first.name}, {how}")
     return " and ".join(said)
 
 
@@ -311,7 +311,7 @@ def verdict(labels: np.ndarray, networks: Seeds, first: str, second: str, split:
     elif told:
         says = f"but at {told} of {len(p_values)} pairs of seeds only (McNemar, p < 0.05; {span}): not established"
     else:
-        says = f"which shows no difference (McNemar, smallest p = {min(p_values):.2g}; {span})"
+        says = f"a difference that is not shown (McNemar, smallest p = {min(p_values):.2g}; {span})"
     return f"{better} is {100 * (means[better] - means[other]):.2f} points above {other}, {says}"
 
 
@@ -437,9 +437,9 @@ def answer(
         f"{ours} of the validation images correctly. Pruning alone saves a factor of "
         f"{headline['saving_by_pruning']:.1f}, with schedule and engine about {headline['saving']:.0f} against the "
         f"starting project's procedure, by an estimate. A search of {clock(search.seconds)} in another space"
-        f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, which costs "
-        f"{work:.1f} times the multiply-adds, with {more:.1f} times the parameters. On the test images, which chose "
-        f"neither, {verdict}."
+        f"{f', after {given_up} that were given up,' if given_up else ''} finds a network with {its}, for "
+        f"{work:.1f} times the multiply-adds and {more:.1f} times the parameters of {grid.best.name}. On the test "
+        f"images, which chose neither, {verdict}."
     )
 
 

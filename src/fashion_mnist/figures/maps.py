@@ -214,7 +214,8 @@ def _overlay(axis, image, values):
 
 
 def _outline(axis, image):
-    axis.contour(gaussian_filter(image.astype(float), 1), levels=[40], colors="#333333", linewidths=0.7)
+    """The edge of the garment, whose pixels are the non-zero ones, a little smoothed."""
+    axis.contour(gaussian_filter((image > 0).astype(float), 1), levels=[0.5], colors="#333333", linewidths=0.7)
 
 
 def _cells(images, maps, labels):
