@@ -119,11 +119,14 @@ def test_networks_are_found_by_the_data_that_they_were_trained_on(tmp_path):
 
 
 def test_the_flagship_stands_above_what_is_better_on_validation_images():
-    def network(kind, accuracy):
-        return networks.Network(kind, {"kind": kind, "scores": {"validation": {"accuracy": accuracy}}}, Path())
+    def network(kind, seed, accuracy):
+        card = {"kind": kind, "seed": seed, "scores": {"validation": {"accuracy": accuracy}}}
+        return networks.Network(f"{kind} {seed}", card, Path())
 
-    found = [network("Deep CNN", 0.96), network(networks.FLAGSHIP, 0.95), network("CNN", 0.93)]
-    assert [each.name for each in sorted(found, key=lambda each: each.standing)] == ["CNN", "Deep CNN", "Flagship"]
+    flagships = network(networks.FLAGSHIP, 0, 0.95), network(networks.FLAGSHIP, 1, 0.97)
+    found = [network("Deep CNN", 1, 0.96), *flagships, network("CNN", 0, 0.93)]
+    ordered = [each.name for each in sorted(found, key=lambda each: each.standing, reverse=True)]
+    assert ordered == ["Flagship 0", "Flagship 1", "Deep CNN 1", "CNN 0"]
 
 
 def test_a_network_has_the_images_that_its_training_held_out(sample_data):

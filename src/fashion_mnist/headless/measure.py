@@ -62,7 +62,7 @@ class Subject:
         model, images = self.model, dataset.splits()[split][0]
         if self.network is not None:
             scaling = "raw"
-            if self._own_split and split != "test":
+            if self._learnt(dataset, split):
                 _say(f"{self.name}: it held out other images than these, so it has learnt from most of them.")
             if model is None:
                 if (kept := self._kept(dataset, split)) is not None:
@@ -76,15 +76,14 @@ class Subject:
             _say(f"{self.name}: its outputs do not sum to one; they are divided by their sum.")
         return probabilities, {"scaled": scaling, "outputs": kind}
 
-    @property
-    def _own_split(self) -> bool:
-        """Whether the network was trained on other images than the study's training split, and watched others."""
-        return "held_out" in self.network.card["data"]
+    def _learnt(self, dataset: data.Dataset, split: str) -> bool:
+        """Whether the network held out other images than this split's, so that most of these were in its training."""
+        of = self.network.card["data"]
+        return split != "test" and "held_out" in of and of["fingerprint"] == dataset.fingerprint
 
     def _kept(self, dataset: data.Dataset, split: str) -> np.ndarray | None:
         """The predictions that were kept of a split, if they are of these images."""
-        of = self.network.card["data"]
-        other = of["fingerprint"] != dataset.fingerprint or (self._own_split and split != "test")
+        other = self.network.card["data"]["fingerprint"] != dataset.fingerprint or self._learnt(dataset, split)
         if other or split not in self.network.predictions:
             return None
         kept = self.network.predictions[split]
