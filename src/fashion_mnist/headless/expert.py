@@ -34,7 +34,7 @@ class Answer:
     image : ndarray, shape (28, 28, 1), dtype uint8
         What it was shown.
     probabilities : ndarray, shape (10,), float
-        Calibrated on validation images; they sum to one.
+        Calibrated on images that the network held out; they sum to one.
     garment : bool
         Whether the picture looks like a garment to it at all.
     """
