@@ -111,6 +111,7 @@ def main() -> None:
     rng = np.random.default_rng(run.seed)
     others = {"noise": noise(count, rng), "digits": digits(arguments.images), "crops": crops(count, rng)}
     others = {kind: prepared(pictures) for kind, pictures in others.items()}
+    garments = {"validation": run.data.x_val[: arguments.images], "test": run.data.x_test[: arguments.images]}
 
     tables, chosen = [], []
     every = networks.every(run.root, data.OFFICIAL_FINGERPRINT)
@@ -122,9 +123,7 @@ def main() -> None:
         rows = pd.DataFrame([row for row in known if (row["network"], row["trained"]) == as_it_is])
         home = {name: arrays[f"{network.name}/{name}"] for name in HOME if f"{network.name}/{name}" in arrays}
         if rows.empty:
-            images = network.own(run.data)
-            home = home_of(network.model, images.x_train[:train], images.y_train[:train])
-            garments = {"validation": images.x_val[: arguments.images], "test": images.x_test[: arguments.images]}
+            home = home_of(network.model, run.data.x_train[:train], run.data.y_train[:train])
             rows = compared(network, home, garments, others)
         tables.append(rows)
         chosen.append(rows.iloc[0])

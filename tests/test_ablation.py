@@ -58,6 +58,13 @@ def test_a_change_is_established_where_every_seed_shows_it_on_the_images():
     assert [line.split(" |")[0] for line in page[3:]] == ["| all", "| some"], "the worst first"
 
 
+def test_the_figure_has_a_row_a_change_the_worst_on_top():
+    several = {"ours": right(900, 900, 900), "some": right(880, 880, 897), "all": right(800, 801, 799)}
+    (axis,) = ablation.figure(ablation.differences(LABELS, several), "Validation accuracy (points)").axes
+    assert axis.get_xlabel() == "Validation accuracy (points)"
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["all", "some"]
+
+
 def test_of_one_seed_the_images_tell():
     table = ablation.differences(LABELS, {"ours": right(900), "other": right(880)})
     found = evaluation.pairwise(LABELS, {"other": right(880)[0], "ours": right(900)[0]}).iloc[0]

@@ -118,23 +118,14 @@ def test_networks_are_found_by_the_data_that_they_were_trained_on(tmp_path):
         networks.every(tmp_path, "abc")
 
 
-def test_the_flagship_stands_above_what_is_better_on_validation_images():
-    def network(kind, seed, accuracy):
-        card = {"kind": kind, "seed": seed, "scores": {"validation": {"accuracy": accuracy}}}
-        return networks.Network(f"{kind} {seed}", card, Path())
+def test_the_best_is_that_of_the_images_that_all_share():
+    def network(name, accuracy, **images):
+        card = {"data": images, "scores": {"validation": {"accuracy": accuracy}}}
+        return networks.Network(name, card, Path())
 
-    flagships = network(networks.FLAGSHIP, 0, 0.95), network(networks.FLAGSHIP, 1, 0.97)
-    found = [network("Deep CNN", 1, 0.96), *flagships, network("CNN", 0, 0.93)]
-    ordered = [each.name for each in sorted(found, key=lambda each: each.standing, reverse=True)]
-    assert ordered == ["Flagship 0", "Flagship 1", "Deep CNN 1", "CNN 0"]
-
-
-def test_a_network_has_the_images_that_its_training_held_out(sample_data):
-    images = networks.Network("usual", {"data": {}, "seed": 3}, Path()).own(sample_data)
-    assert images is sample_data
-    images = networks.Network("own", {"data": {"held_out": 0.25}, "seed": 3}, Path()).own(sample_data)
-    np.testing.assert_array_equal(images.x_val, sample_data.held_out(0.25, 3).x_val)
-    assert len(images.y_val) == round(0.25 * (len(sample_data.y_train) + len(sample_data.y_val)))
+    found = [network("worse", 0.93), network("best", 0.95), network("own", 0.97, held_out=0.1)]
+    assert networks.best(found).name == "best"
+    assert networks.best(found[2:]) is None
 
 
 def test_a_network_is_set_aside_with_all_that_belongs_to_it(tmp_path, left):

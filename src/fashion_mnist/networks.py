@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import keras
 
     from fashion_mnist.training import Fit
-
-FLAGSHIP = "Flagship"  # what tables call the networks of 07
 
 
 class StudyError(ValueError):
@@ -75,20 +73,6 @@ class Network:
         """Of the kept weights, on the validation images; where others were held out from its training, on those."""
         return self.card["scores"]["validation"]["accuracy"]
 
-    @property
-    def standing(self) -> tuple[bool, float]:
-        """What "best" is judged by: first the flagship (07), its first seed; the others by `validation_accuracy`.
-
-        Each seed of the flagship holds out so few images, and other ones than the rest, that they cannot rank it.
-        """
-        flagship = self.card["kind"] == FLAGSHIP
-        return flagship, -self.card["seed"] if flagship else self.validation_accuracy
-
-    def own(self, dataset: data.Dataset) -> data.Dataset:
-        """A data set with the training and validation images that this network had of it."""
-        share = self.card["data"].get("held_out")
-        return dataset.held_out(share, self.card["seed"]) if share else dataset
-
     def check(self, images: np.ndarray) -> str:
         """Have the network answer the first test images again, and say in a sentence that it agrees.
 
@@ -137,6 +121,12 @@ def every(folder: Path, fingerprint: str, names: str = "[!.]*") -> dict[str, Net
         if ours:
             found[path.stem] = Network(path.stem, card, folder)
     return found
+
+
+def best(several: Iterable[Network]) -> Network | None:
+    """The best on the validation images; those that held out others of their own do not compete. None if all do."""
+    comparable = [each for each in several if "held_out" not in each.card["data"]]
+    return max(comparable, key=lambda each: each.validation_accuracy, default=None)
 
 
 def ensemble(members: Sequence[Network], images: np.ndarray) -> np.ndarray:

@@ -109,8 +109,6 @@ class Study:
         weights: bool = True,
         held_out: float | None = None,
         taught_by: Sequence[Network] = (),
-        labels: float = 0.0,
-        begun_from: Network | None = None,
     ) -> Network:
         """Train a network on this run's training images, or read it if that was done already; say which.
 
@@ -137,10 +135,6 @@ class Study:
             network's seed (`data.Dataset.held_out`): to repeat a published procedure, or to train on more.
         taught_by : sequence of Network
             Whose common answers (`networks.ensemble`) take the place of the training images' labels.
-        labels : float
-            In [0, 1), the weight that the labels keep beside those answers.
-        begun_from : Network, optional
-            Of the same architecture: its weights are the initial ones.
 
         Raises
         ------
@@ -152,8 +146,7 @@ class Study:
 
         seed = self.seed if seed is None else seed
         images = self.data if held_out is None else self.data.held_out(held_out, seed)
-        apart = {"held_out": held_out, "taught_by": [teacher.name for teacher in taught_by], "labels": labels}
-        apart |= {"begun_from": begun_from and begun_from.name}
+        apart = {"held_out": held_out, "taught_by": [teacher.name for teacher in taught_by]}
         identity = {
             "architecture": architecture,
             "arguments": models.spelled_out(architecture, dict(arguments or {})),
@@ -169,9 +162,7 @@ class Study:
             return found
         keras.utils.set_random_seed(seed)
         model, splits = models.build(architecture, **identity["arguments"]), images.splits()
-        if begun_from:
-            model.set_weights(begun_from.model.get_weights())
-        done = self.fit(name, model, splits["train"], splits["validation"], recipe, taught_by, labels, seed=seed)
+        done = self.fit(name, model, splits["train"], splits["validation"], recipe, taught_by, seed=seed)
         about = {"kind": kind or name, **identity, "profile": self.profile.name}
         network = networks.leave(self.out, name, model, about, done, splits, weights)
         while self.finished:
@@ -256,15 +247,14 @@ class Study:
         validation: data.Split,
         recipe: Recipe,
         taught_by: Sequence[Network] = (),
-        labels: float = 0.0,
         **options: Any,
     ) -> Fit:
         """`training.fit` with a checkpoint of that name: a training that was interrupted, or is done, goes on from it.
 
         The checkpoint goes when `train` or `keep` has what the training was made for. One that is damaged or of
         something else is dropped: there is nothing in it that could be continued. Where others teach, what they say
-        (`networks.ensemble`) takes the place of the labels, which keep a weight of `labels` beside it. The seed is the
-        run's own if not given; the other options are those of `training.fit`.
+        (`networks.ensemble`) takes the place of the labels. The seed is the run's own if not given; the other options
+        are those of `training.fit`.
         """
         from fashion_mnist import training
 
@@ -272,7 +262,7 @@ class Study:
         if taught_by:
             said = networks.kept_ensemble(taught_by, train[0], options["checkpoint"])
             self.finished.append(said)
-            train = train[0], (1 - labels) * np.load(said) + np.float32(labels) * np.eye(10, dtype=np.float32)[train[1]]
+            train = train[0], np.load(said)
         try:
             done = training.fit(model, train, validation, recipe, **options)
         except training.CheckpointError:

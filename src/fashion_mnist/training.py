@@ -172,8 +172,6 @@ RECIPES["fast"] = RECIPES["plain"].replace(
 )
 # Derived, so that they differ from the former in nothing but how a step is taken.
 RECIPES["muon"] = RECIPES["fast"].replace(optimizer="muon")
-# For a network that others teach: what they say of an image takes the place of a smoothed label.
-RECIPES["flagship"] = RECIPES["muon"].replace(epochs=16, label_smoothing=0.0, augmentation=Augmentation(flip=True))
 RECIPES["muon_adam"] = RECIPES["plain"].replace(optimizer="muon_adam", learning_rate=4e-3)
 
 

@@ -291,7 +291,7 @@ def _add_networks(verbs: argparse._SubParsersAction) -> None:
 
     predict, app = _verb(verbs, "predict", _predict), _verb(verbs, "app", _app)
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures, one garment in each")
-    best = "name or card of a network of ours; the best one if not given"
+    best = "name or card of a network of ours; the best on validation images if not given"
     for verb in (predict, app):
         verb.add_argument("--model", metavar="NAME|PATH", help=best)
     predict.add_argument("--json", action="store_true", help="print JSON")

@@ -58,7 +58,7 @@ def content(place: Path, root: Path, fingerprint: str) -> dict[str, Any] | None:
     places = 0.5 + 0.96 * (layout - (low + high) / 2) / (high - low).max()
     found = networks.every(place, fingerprint) or networks.every(root, fingerprint)
     able = [each for each in found.values() if each.has_predictions]
-    best = max(able, key=lambda each: each.standing, default=None)
+    best = networks.best(able)
     network, answers = "", np.eye(10)[labels]
     if best and len(best.predictions["test"]) == len(dataset.y_test):
         network, answers = best.card["kind"], best.predictions["test"][numbers]

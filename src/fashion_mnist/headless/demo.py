@@ -67,7 +67,7 @@ def launch(
     Parameters
     ----------
     model : str, optional
-        Name of a network or path of its card; the best one if not given.
+        Name of a network or path of its card; the best one on validation images if not given.
     host : str
         "0.0.0.0" lets other machines in; the default does not.
     port : int, optional

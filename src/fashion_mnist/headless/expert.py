@@ -34,7 +34,7 @@ class Answer:
     image : ndarray, shape (28, 28, 1), dtype uint8
         What it was shown.
     probabilities : ndarray, shape (10,), float
-        Calibrated on images that the network held out; they sum to one.
+        Calibrated on validation images; they sum to one.
     garment : bool
         Whether the picture looks like a garment to it at all.
     """
@@ -161,7 +161,7 @@ def strangeness(
 
 
 def find(name: str | None = None) -> Network:
-    """A network by its name or the path of its card; the best one (`Network.standing`) if not given.
+    """A network by its name or the path of its card; the best one on validation images if not given.
 
     Raises
     ------
@@ -177,9 +177,9 @@ def find(name: str | None = None) -> Network:
         return network
     every = networks.every(data.root(), data.OFFICIAL_FINGERPRINT).values()
     usable = [network for network in every if network.has_weights]
-    if not usable:
+    if (best := networks.best(usable)) is None:
         raise FileNotFoundError(f"There are no weights in {data.root() / 'models'}; they come with the repository.")
-    return max(usable, key=lambda network: network.standing)
+    return best
 
 
 def predict(paths: list[Path], model: str | None = None, as_json: bool = False) -> int:

@@ -62,8 +62,6 @@ class Subject:
         model, images = self.model, dataset.splits()[split][0]
         if self.network is not None:
             scaling = "raw"
-            if self._learnt(dataset, split):
-                _say(f"{self.name}: it held out other images than these, so it has learnt from most of them.")
             if model is None:
                 if (kept := self._kept(dataset, split)) is not None:
                     _say(f"{self.name}: its weights are not kept, so these are its kept predictions.")
@@ -76,15 +74,11 @@ class Subject:
             _say(f"{self.name}: its outputs do not sum to one; they are divided by their sum.")
         return probabilities, {"scaled": scaling, "outputs": kind}
 
-    def _learnt(self, dataset: data.Dataset, split: str) -> bool:
-        """Whether the network held out other images than this split's, so that most of these were in its training."""
-        of = self.network.card["data"]
-        return split != "test" and "held_out" in of and of["fingerprint"] == dataset.fingerprint
-
     def _kept(self, dataset: data.Dataset, split: str) -> np.ndarray | None:
         """The predictions that were kept of a split, if they are of these images."""
-        other = self.network.card["data"]["fingerprint"] != dataset.fingerprint or self._learnt(dataset, split)
-        if other or split not in self.network.predictions:
+        of = self.network.card["data"]
+        own_split = "held_out" in of and split != "test"  # it was trained on other images, and watched others
+        if of["fingerprint"] != dataset.fingerprint or own_split or split not in self.network.predictions:
             return None
         kept = self.network.predictions[split]
         return kept if len(kept) == len(dataset.splits()[split][1]) else None  # else a part of them was asked
